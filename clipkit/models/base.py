@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from clipkit.stream.record import encode_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +50,7 @@ class Identity:
         """12 hex digits over everything but the name."""
         described = asdict(self)
         del described["name"]
-        return hashlib.sha256(encode_json(described)).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
 
     def __str__(self) -> str:
         return f"{self.name}@{self.digest}"

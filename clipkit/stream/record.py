@@ -52,9 +52,11 @@ class Record:
     where: the place it came from, for messages (`photos.jsonl:17`).
     line: the input line, or None for a record that was made (a file found in a folder) or changed.
     key: what `id` falls back to; set by the source (see `Record.id`).
+    origin: the input file it came from (a tar shard, a manifest); "" for stdin and folders.
+    digest: 16 bytes over what the input says of it: the line, or for a made record its fields.
     """
 
-    __slots__ = ("_raw", "_values", "digest", "key", "line", "where")
+    __slots__ = ("_raw", "_values", "digest", "key", "line", "origin", "where")
 
     def __init__(
         self, fields: dict[str, Any] | None = None, *, where: str = "", key: str | None = None, digest: bytes = b""
@@ -64,6 +66,7 @@ class Record:
         self.line: bytes | None = None
         self.where = where
         self.key = key
+        self.origin = ""
         self.digest = digest
 
     @classmethod
@@ -221,6 +224,7 @@ class Record:
         """An independent record with the same fields (values are shared until assigned)."""
         twin = Record(where=self.where, key=self.key, digest=self.digest)
         twin._raw, twin._values, twin.line = dict(self._raw), dict(self._values), self.line
+        twin.origin = self.origin
         return twin
 
     def to_dict(self) -> dict[str, Any]:
