@@ -61,3 +61,7 @@ class MissingPackage(ClipkitError):
     def __init__(self, package: str, purpose: str, install: str) -> None:
         super().__init__(f"{purpose} needs the package {package}, which is not installed", f"run: {install}")
         self.package = package
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that a run stops cleanly; exit code 143."""

@@ -1,0 +1,1 @@
+"""What the verbs do to records, one stage a file: the seam between the methods and the runner."""

@@ -1,0 +1,84 @@
+"""Zero-shot classification of images against labels (Radford et al., 2021)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from clipkit.features.embedder import Embedder, open_embedder
+from clipkit.stream.record import Record
+from clipkit.stream.stage import Outcome, Stage
+from clipkit.text.classifier import classifier
+from clipkit.text.labels import Labels
+
+
+def predict(features: np.ndarray, weights: np.ndarray, scale: float, bias: float | None) -> np.ndarray:
+    """Class probabilities f64 [n, c] of unit image features [n, d] against unit class features [c, d].
+
+    softmax(scale * features @ weights.T + bias), each row on its own in float64, so that no row depends on the batch.
+    The softmax is over the labels given, for SigLIP models too (its bias cancels): the labels are read as exclusive.
+    """
+    out = np.empty((len(features), len(weights)))
+    for row, feature in zip(out, features, strict=True):
+        # einsum without BLAS: its sum doesn't depend on the number of threads
+        logits = scale * np.einsum("cd,d->c", weights, feature.astype(np.float64)) + (bias or 0.0)
+        row[:] = np.exp(logits - logits.max())
+        row /= row.sum()
+    return out
+
+
+def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> dict[str, Any]:
+    """One row of probabilities [c] as `pred`; ties go to the label named first."""
+    order = np.argsort(-probabilities, kind="stable")[: max(top_k, 2)]
+    top = [[names[i], round(float(probabilities[i]), 6)] for i in order]
+    margin = top[0][1] - top[1][1] if len(top) > 1 else top[0][1]
+    return {"label": top[0][0], "prob": top[0][1], "margin": round(margin, 6), "topk": top[:top_k]}
+
+
+class Zeroshot(Stage):
+    """Adds `pred`. config: model, device, precision, batch_size, exact_decode; labels, descriptions, templates, top_k."""
+
+    verb: ClassVar[str] = "zeroshot"
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+    adds: ClassVar[tuple[str, ...]] = ("pred",)
+
+    embedder: Embedder
+
+    def setup(self) -> None:
+        self.embedder = open_embedder(self.config, self.runtime)
+        encoder = self.embedder.encoder
+        labels = Labels.from_json(self.config["labels"])
+        templates = tuple(self.config["templates"] or encoder.default_templates)
+        weights = classifier(self.embedder, labels, templates)
+        self.names, self.weights = labels.names, weights.astype(np.float64)
+        self.via = f"zeroshot/{encoder.identity}"
+        self.batch_size, self.lanes = encoder.batch_size, encoder.lanes
+        self.item_bytes = self.embedder.item_bytes
+
+    @property
+    def notices(self) -> list[str]:
+        return self.embedder.notices
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {**self.config, "encoder": str(self.embedder.encoder.identity), "space": self.embedder.encoder.space}
+
+    def stamp(self, record: Record) -> str:
+        return self.embedder.stamp(record["image"])
+
+    def prepare(self, record: Record) -> Any:
+        return record, self.embedder.prepare_image(record["image"])
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        features = self.embedder.encode([image for _, image in items]).joint
+        encoder = self.embedder.encoder
+        rows = predict(features, self.weights, encoder.logit_scale, encoder.logit_bias)
+        kept: list[Outcome] = []
+        for (record, _), row in zip(items, rows, strict=True):
+            record.add("pred", describe(row, self.names, self.config["top_k"]), self.via)
+            kept.append(record)
+        return kept
+
+    def close(self) -> None:
+        if hasattr(self, "embedder"):
+            self.embedder.close()

@@ -1,0 +1,173 @@
+"""The engine: a stage over records on this machine's cores, outcomes in input order, read-ahead bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from clipkit.errors import RecordError
+from clipkit.stream.record import Record
+from clipkit.stream.stage import Outcome, Stage
+
+_READ_AHEAD = 256 << 20  # bytes of prepared items, at most
+_PAUSE = 0.05  # seconds without a new record after which a batch goes as it is
+
+
+def available_cores() -> int:
+    """Cores this process may use (affinity and, on Linux, the cgroup's quota)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+class _Slot:
+    """One input item on its way through, in order."""
+
+    __slots__ = ("future", "item", "outcome", "ready")
+
+    def __init__(self, item: Any, outcome: Any = None) -> None:
+        self.item = item
+        self.outcome = outcome
+        self.future: Future[Any] | None = None
+        self.ready: Any = None
+
+
+def execute(
+    stage: Stage, items: Iterable[Any], *, workers: int, decide: Callable[[Any], Any] = lambda item: None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield `(item, outcome)` for each item, in input order. The stage must be set up.
+
+    decide: gives the outcome of an item that the stage need not see (a bad line, one from the journal), else None.
+    An inline stage runs record by record in this thread. Others run batches in threads: where a model is on
+    the CPU (`stage.lanes` 0) each of `workers` threads prepares and processes whole batches, one core each; where it is
+    not, `workers` threads prepare and `stage.lanes` threads process.
+    """
+    if stage.inline:
+        for item in items:
+            outcome = decide(item)
+            yield item, _inline(stage, item) if outcome is None else outcome
+    else:
+        yield from _Threaded(stage, items, workers, decide).run()
+
+
+def _inline(stage: Stage, record: Record) -> Outcome:
+    try:
+        return stage.process([prepare(stage, record)])[0]
+    except RecordError as error:
+        return error
+
+
+def prepare(stage: Stage, record: Record) -> Any:
+    """`stage.prepare`, after the check that the fields it reads are there. Raises RecordError."""
+    for name in stage.reads:
+        if record.get(name) is None:
+            raise RecordError("missing-field", f"no field {name!r}", _missing_hint(name, record))
+    return stage.prepare(record)
+
+
+def _missing_hint(name: str, record: Record) -> str | None:
+    others = [other for other in record if other not in ("id", "via", "scores")][:8]
+    return f"it has {', '.join(others)}; name the right one with --map {name}=THEIRS" if others else None
+
+
+class _Threaded:
+    def __init__(self, stage: Stage, items: Iterable[Any], workers: int, decide: Callable[[Any], Any]) -> None:
+        self.stage, self.items, self.decide = stage, items, decide
+        self.together = stage.lanes == 0  # one thread prepares a batch and processes it
+        lanes = workers if self.together else stage.lanes
+        held = max(1, _READ_AHEAD // max(1, stage.item_bytes))  # prepared items that fit
+        size = min(stage.batch_size, held)
+        self.batch = size
+        window = size * (lanes + 1) if self.together else min(max(size * (lanes + 2), 2 * workers), max(held, size * lanes))
+        self.budget = threading.Semaphore(max(window, 16) if self.together else window)
+        self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self.stopping = False
+        self.running = 0
+        self.lanes = lanes
+        self.lane_pool = ThreadPoolExecutor(lanes, thread_name_prefix="process")
+        self.prepare_pool = None if self.together else ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+
+    def run(self) -> Generator[tuple[Any, Any], None, None]:
+        threading.Thread(target=self._read, name="read", daemon=True).start()
+        window: deque[_Slot] = deque()
+        forming: list[_Slot] = []
+        reading = True
+        try:
+            while reading or window:
+                try:
+                    kind, value = self.events.get(timeout=_PAUSE if forming and self.running < self.lanes else None)
+                except queue.Empty:
+                    self._submit(forming)
+                    forming = []
+                    continue
+                if kind == "item":
+                    window.append(value)
+                    if value.outcome is None:
+                        if self.prepare_pool:
+                            value.future = self.prepare_pool.submit(prepare, self.stage, value.item)
+                        forming.append(value)
+                    if len(forming) >= self.batch:
+                        self._submit(forming)
+                        forming = []
+                elif kind == "done":
+                    self.running -= 1
+                elif kind == "crash":
+                    raise value
+                else:
+                    reading = False
+                    if forming:
+                        self._submit(forming)
+                        forming = []
+                while window and window[0].outcome is not None:
+                    slot = window.popleft()
+                    self.budget.release()
+                    yield slot.item, slot.outcome
+        finally:
+            self.stopping = True
+            self.budget.release(1 << 16)
+            for pool in (self.prepare_pool, self.lane_pool):
+                if pool:
+                    pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self) -> None:
+        try:
+            for item in self.items:
+                self.budget.acquire()
+                if self.stopping:
+                    return
+                self.events.put(("item", _Slot(item, self.decide(item))))
+            self.events.put(("end", None))
+        except BaseException as error:  # the main thread raises it
+            self.events.put(("crash", error))
+
+    def _submit(self, slots: list[_Slot]) -> None:
+        self.running += 1
+        self.lane_pool.submit(self._work, slots)
+
+    def _work(self, slots: list[_Slot]) -> None:
+        try:
+            good = [slot for slot in slots if not self.stopping and self._prepared(slot)]
+            if good and not self.stopping:
+                for slot, outcome in zip(good, self.stage.process([slot.ready for slot in good]), strict=True):
+                    slot.outcome, slot.ready = outcome, None
+            self.events.put(("done", None))
+        except BaseException as error:  # a bug or out of memory: not a record's fault
+            self.events.put(("crash", error))
+
+    def _prepared(self, slot: _Slot) -> bool:
+        try:
+            slot.ready = slot.future.result() if slot.future else prepare(self.stage, slot.item)
+            slot.future = None
+        except RecordError as error:
+            slot.outcome = error
+            return False
+        return True

@@ -1,0 +1,124 @@
+"""Which ids were seen: a hash table of plain machine words, so that millions of records cost tens of bytes each."""
+
+from __future__ import annotations
+
+from array import array
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+
+
+class HashTable:
+    """A map from 64-bit hashes to 64-bit values, 24 to 48 bytes an entry (a dict of ints takes over 100).
+
+    Keys must be well mixed (a cryptographic or keyed hash): the low bits choose the slot. Open addressing with
+    linear probing, at most two thirds full.
+    """
+
+    __slots__ = ("_keys", "_mask", "_room", "_size", "_values", "_zero")
+
+    def __init__(self) -> None:
+        self._zero: int | None = None  # the value of key 0, which marks a free slot in the table
+        self._size = 0
+        self._allocate(1024)
+
+    def _allocate(self, slots: int) -> None:
+        self._keys = array("Q", bytes(8 * slots))
+        self._values = array("Q", bytes(8 * slots))
+        self._mask = slots - 1
+        self._room = slots * 2 // 3
+
+    def __len__(self) -> int:
+        return self._size + (self._zero is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the two arrays, in bytes."""
+        return 16 * len(self._keys)
+
+    def get(self, hash64: int) -> int | None:
+        """The value of a key, or None. `hash64` and values are in 0 .. 2**64 - 1."""
+        if not hash64:
+            return self._zero
+        keys, mask = self._keys, self._mask
+        slot = hash64 & mask
+        while found := keys[slot]:
+            if found == hash64:
+                return self._values[slot]
+            slot = (slot + 1) & mask
+        return None
+
+    def set(self, hash64: int, value: int) -> None:
+        """Set the value of a key, new or not."""
+        if not hash64:
+            self._zero = value
+            return
+        keys, mask = self._keys, self._mask
+        slot = hash64 & mask
+        while found := keys[slot]:
+            if found == hash64:
+                self._values[slot] = value
+                return
+            slot = (slot + 1) & mask
+        self._insert(slot, hash64, value)
+
+    def setdefault(self, hash64: int, value: int) -> int | None:
+        """The value a key has already; None if it is new, and then it has `value` from now on."""
+        if not hash64:
+            before, self._zero = self._zero, value if self._zero is None else self._zero
+            return before
+        keys, mask = self._keys, self._mask
+        slot = hash64 & mask
+        while found := keys[slot]:
+            if found == hash64:
+                return self._values[slot]
+            slot = (slot + 1) & mask
+        self._insert(slot, hash64, value)
+        return None
+
+    def _insert(self, slot: int, hash64: int, value: int) -> None:
+        self._keys[slot], self._values[slot] = hash64, value
+        self._size += 1
+        if self._size > self._room:
+            self._grow()
+
+    def _grow(self) -> None:
+        old_keys, old_values = self._keys, self._values
+        self._allocate(2 * len(old_keys))
+        keys, values, mask = self._keys, self._values, self._mask
+        for hash64, value in zip(old_keys, old_values, strict=True):
+            if hash64:
+                slot = hash64 & mask
+                while keys[slot]:
+                    slot = (slot + 1) & mask
+                keys[slot], values[slot] = hash64, value
+
+
+class SeenIds:
+    """The ids of one input, each with a number: where it was first seen, or how often.
+
+    Ids are held as 64-bit SipHash values keyed anew in every process (Python's own `hash`): among ten million
+    ids the chance of taking two different ones for equal is 3 in a million, and no input can be made to cause it.
+    """
+
+    __slots__ = ("_table",)
+
+    def __init__(self) -> None:
+        self._table = HashTable()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def nbytes(self) -> int:
+        return self._table.nbytes
+
+    def add(self, name: str, number: int) -> int | None:
+        """Note an id; the number it was first noted with if it was seen before, else None."""
+        return self._table.setdefault(hash(name) & _WORD, number)
+
+    def put(self, name: str, number: int) -> None:
+        """Replace the number of an id."""
+        self._table.set(hash(name) & _WORD, number)
+
+    def __contains__(self, name: str) -> bool:
+        return self._table.get(hash(name) & _WORD) is not None

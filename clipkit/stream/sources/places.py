@@ -1,0 +1,115 @@
+"""Where things are: the root, references relative to it, and the ids that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from functools import lru_cache
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MEMBER = re.compile(r"\.tar#", re.IGNORECASE)
+
+
+def is_remote(reference: str) -> bool:
+    """True for what is no file: a URL, or an inline `data:` image."""
+    return reference.startswith("data:") or _SCHEME.match(reference) is not None
+
+
+def split_member(reference: str) -> tuple[str, str | None]:
+    """`shard.tar#member` as (`shard.tar`, `member`); any other path as (path, None)."""
+    found = _MEMBER.search(reference)
+    if found is None:
+        return reference, None
+    return reference[: found.end() - 1], reference[found.end() :]
+
+
+def member_key(member: str) -> tuple[str, str] | None:
+    """A tar member's sample key and lower-case extension, split at the first dot of the base name, as webdataset does.
+
+    None for a name without an extension, a hidden file and webdataset's own `__meta__` names.
+    """
+    folder, slash, base = member.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    if not stem or not dot or (stem.startswith("__") and stem.endswith("__")):
+        return None
+    key = folder + slash + stem
+    while key.startswith("./"):
+        key = key[2:]
+    return key, extension.lower()
+
+
+def shard_stem(path: str) -> str:
+    """`data/train-0001.tar` to `train-0001`."""
+    base = os.path.basename(path)
+    return base[:-4] if base.lower().endswith(".tar") else base
+
+
+def nfc(text: str) -> str:
+    """Unicode normal form C, which makes names equal that look equal."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _posix(path: str) -> str:
+    return path if os.sep == "/" else path.replace(os.sep, "/")
+
+
+class Places:
+    """Paths as seen from one root: relative images are looked up under it, and ids are relative to it.
+
+    root: `--root`, else CLIPKIT_ROOT, else the current folder; kept absolute.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = os.path.abspath(root or os.environ.get("CLIPKIT_ROOT") or os.curdir)
+        self._prefix = self.root.rstrip(os.sep) + os.sep
+        self._real = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def locate(self, reference: str) -> str:
+        """The absolute path of a local reference (without its `#member`)."""
+        return os.path.normpath(os.path.join(self.root, split_member(reference)[0]))
+
+    def relative(self, path: str) -> str | None:
+        """An absolute path relative to the root, `/`-separated; None outside it.
+
+        Compared as written first: a link inside the root keeps its name. Only then through links, so that a root
+        reached by two names (a linked home folder) is one root.
+        """
+        path = os.path.normpath(path)
+        if path.startswith(self._prefix):
+            return _posix(path[len(self._prefix) :])
+        folder, name = os.path.split(path)
+        real = os.path.join(self._real(folder), name)
+        prefix = self._real(self.root).rstrip(os.sep) + os.sep
+        return _posix(real[len(prefix) :]) if real.startswith(prefix) else None
+
+    def id_of_path(self, path: str) -> str:
+        """The id of a file at an absolute path: relative to the root, or outside it without the leading `/`."""
+        inside = self.relative(path)
+        if inside is None:
+            inside = _posix(os.path.splitdrive(os.path.normpath(path))[1]).lstrip("/")
+        return nfc(inside)
+
+    def id_of(self, reference: str) -> str:
+        """The id that follows from an image reference alone, the same however the path was typed."""
+        if reference.startswith("data:"):
+            return "data-" + hashlib.blake2b(reference.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        if is_remote(reference):
+            return nfc(reference)
+        shard, member = split_member(reference)
+        if member is not None and not os.path.exists(os.path.join(self.root, reference)):
+            split = member_key(member)
+            return nfc(f"{shard_stem(shard)}/{split[0] if split else member}")
+        return self.id_of_path(os.path.join(self.root, reference))
+
+    def reference_to(self, path: str) -> str:
+        """How a record names a file that was typed as `path` (seen from the current folder), so that the root leads to it.
+
+        Relative to the root inside it. Outside it a path stays what it was: absolute, or relative.
+        """
+        absolute = os.path.abspath(path)
+        inside = self.relative(absolute)
+        if inside is not None:
+            return inside
+        return absolute if os.path.isabs(path) else _posix(os.path.relpath(absolute, self.root))
