@@ -1,0 +1,170 @@
+"""The program `clipkit`: finds the verb, runs it, and turns whatever happens into a line and an exit code.
+
+`clipkit --help` needs nothing but the standard library; a verb loads Typer, then what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import NoReturn
+
+from clipkit import __version__, verbs
+from clipkit.errors import ClipkitError, ExitCode, MissingPackage, UsageError
+
+_ROOT_HELP = """\
+Usage: clipkit VERB [OPTIONS] [SOURCE]...
+
+  A toolbox for CLIP-style image-text models. Verbs read and write one JSON
+  object a line, so they compose in a pipe.
+"""
+_ROOT_TAIL = """
+General
+  VERB --help  What a verb does, its options, and an example.
+  --version    The version of clipkit.
+  --debug      Show the traceback of an error, and warnings.
+"""
+
+
+def main() -> NoReturn:
+    """The entry point of the script `clipkit`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    debug = "--debug" in args or os.environ.get("CLIPKIT_DEBUG", "0") not in ("", "0")
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, to their programmers: not for the user of a pipe
+    place = ["clipkit"]
+    try:
+        code = _dispatch(args, place)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return ExitCode.READER_CLOSED
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        _silence_stdout()
+        return _report(" ".join(place), error)
+
+
+def _dispatch(args: list[str], place: list[str]) -> int:
+    while args and args[0] == "--debug":
+        args = args[1:]
+    if not args or args[0] == "--help":
+        _print_help()
+        return ExitCode.OK
+    if args[0] == "--version":
+        print(f"clipkit {__version__}")
+        return ExitCode.OK
+    if "_CLIPKIT_COMPLETE" in os.environ:
+        from clipkit.completion import answer
+
+        print(answer(args), end="")
+        return ExitCode.OK
+    name, *rest = args
+    if name.startswith("-"):
+        raise UsageError(f"no such option: {name}", "options come after the verb; see: clipkit --help")
+    verb = verbs.find(name)
+    if verb is None:
+        meant = verbs.close_to(name)
+        raise UsageError(
+            f"no such verb: {name}", f"Did you mean {' or '.join(meant)}?" if meant else "see: clipkit --help"
+        )
+    place.append(verb.name)
+    return _invoke(verb, rest)
+
+
+def _invoke(verb: verbs.Verb, args: list[str]) -> int:
+    import typer
+
+    from clipkit.loader import command
+
+    made = command(verb)
+    try:
+        with made.make_context(f"clipkit {verb.name}", args) as context:
+            code = made.invoke(context)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.TyperException as error:
+        raise _usage(error, verb.name) from error
+    return int(code or ExitCode.OK)
+
+
+def _usage(error: Exception, verb: str) -> UsageError:
+    """Typer's complaint about the arguments, in our style."""
+    meant = getattr(error, "possibilities", None)
+    message = str(getattr(error, "message", "") if meant else error.format_message()).strip().rstrip(".")  # type: ignore[attr-defined]
+    hint = f"Did you mean {' or '.join(sorted(meant))}?" if meant else f"see: clipkit {verb} --help"
+    return UsageError(message[:1].lower() + message[1:], hint)
+
+
+def _print_help() -> None:
+    print(_ROOT_HELP)
+    groups = verbs.groups()
+    width = max((len(verb.name) for found in groups.values() for verb in found), default=0)
+    for group, found in groups.items():
+        print(group)
+        for verb in found:
+            print(f"  {verb.name:<{width}}  {printable(verb.summary)}")
+        print()
+    print(_ROOT_TAIL.strip("\n"))
+    for verb in verbs.available()[1]:
+        print(f"clipkit: {verb.distribution} brings a verb {verb.name}, which is taken: left out", file=sys.stderr)
+
+
+def _report(place: str, error: Exception) -> int:
+    """Say on stderr what went wrong, in one line and a hint, and give the exit code."""
+    problem = _explain(error)
+    print(printable(f"{place}: {problem}"), file=sys.stderr)
+    if problem.hint:
+        print(printable(f"hint: {problem.hint}"), file=sys.stderr)
+    return problem.code
+
+
+def _explain(error: Exception) -> ClipkitError:
+    if isinstance(error, ClipkitError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        distribution = _PACKAGES.get(package, package)
+        if package != "clipkit":
+            return MissingPackage(distribution, "this", f"pip install {distribution}")
+    if isinstance(error, OSError) and error.strerror:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+        return ClipkitError(error.strerror[:1].lower() + error.strerror[1:], where=where)
+    return ClipkitError(
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        "this is a fault of clipkit: run it again with --debug and report what it prints",
+    )
+
+
+# Import names that pip knows under another name.
+_PACKAGES = {"PIL": "pillow", "open_clip": "open_clip_torch", "pillow_heif": "pillow-heif", "faiss": "faiss-cpu"}
+
+
+def printable(text: str) -> str:
+    """Text with control characters and undecodable bytes escaped: a file's name must not drive the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _silence_stdout() -> None:
+    """What is left in the buffer of stdout goes nowhere, so that closing it at exit cannot fail again."""
+    try:
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        try:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, 1)
+            os.close(devnull)
+        except OSError:
+            return

@@ -1,0 +1,138 @@
+"""The flags that mean the same in every verb, declared once, in groups.
+
+A verb takes a whole group as one parameter: `def run(io: StreamOptions, model: ModelOptions, ...)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from typer import Argument, Option
+
+from clipkit import config
+from clipkit.errors import UsageError
+
+
+class OptionGroup:
+    """A frozen dataclass whose fields are flags: `name: Annotated[type, typer.Option(...)] = default`."""
+
+    title: ClassVar[str]  # its heading in --help
+
+
+class Shard(NamedTuple):
+    """Part `index` of `count`, counted from 1."""
+
+    index: int
+    count: int
+
+
+def parse_shard(text: str) -> Shard:
+    """`3/8` to Shard(3, 8)."""
+    index, slash, count = text.partition("/")
+    if slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count):
+        return Shard(int(index), int(count))
+    raise UsageError(f"--shard takes I/N with I from 1 to N, not {text!r}", "for example: --shard 1/8")
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`image=filepath,text=title` to {"image": "filepath", "text": "title"}: a record's name, and the input's name."""
+    names: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, column = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and column):
+            raise UsageError(f"--map takes NAME=COLUMN, not {part!r}", "for example: --map image=filepath,text=title")
+        if name in names or column in names.values():
+            raise UsageError(f"--map names {name if name in names else column!r} twice")
+        names[name] = column
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(OptionGroup):
+    """What a verb reads and writes, and what happens to a record that fails."""
+
+    title: ClassVar[str] = "Input and output"
+
+    sources: Annotated[
+        list[str],
+        Argument(
+            metavar="[SOURCE]...",
+            help="Images, folders, .jsonl, .csv, .tsv, .parquet or .tar files; none or - is standard input.",
+        ),
+    ] = field(default_factory=list)
+    out: Annotated[
+        str | None, Option("-o", "--out", metavar="FILE", help="Write here, under this name only when complete.")
+    ] = None
+    json: Annotated[bool, Option("--json", help="Records, also on a terminal.")] = False
+    root: Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")] = None
+    map: Annotated[
+        dict[str, str] | None,
+        Option(parser=parse_map, metavar="NAME=COLUMN,...", help="Names of the input's fields: image=filepath."),
+    ] = None
+    label_from: Annotated[Literal["folder"] | None, Option(help="Take the label from the folder's name.")] = None
+    null: Annotated[bool, Option("-0", "--null", help="References on standard input end in NUL, not newline.")] = False
+    dup_ids: Annotated[
+        Literal["error", "suffix"], Option(help="Two records of one id: stop, or number the second.")
+    ] = "error"
+    limit: Annotated[int | None, Option(min=0, metavar="N", help="Read at most N records.")] = None
+    shard: Annotated[Shard | None, Option(parser=parse_shard, metavar="I/N", help="Do part I of N.")] = None
+    on_error: Annotated[
+        Literal["fail", "skip", "keep"] | None,
+        Option(
+            help="A record that fails: stop, leave it out, or keep it with its error. "
+            "Default: keep where images are read, else fail."
+        ),
+    ] = None
+    rejects: Annotated[str | None, Option(metavar="FILE", help="Write records that failed here.")] = None
+    resume: Annotated[bool, Option("--resume", help="Go on where an earlier run with this -o stopped.")] = False
+    restart: Annotated[bool, Option("--restart", help="Forget the earlier run with this -o.")] = False
+    retry_failed: Annotated[bool, Option("--retry-failed", help="With --resume: try what failed before again.")] = False
+    report: Annotated[str | None, Option(metavar="FILE", help="Write the counts here, as JSON.")] = None
+    workers: Annotated[int | None, Option(min=1, metavar="N", help="Threads. Default: one a core.")] = None
+    lenient: Annotated[bool, Option("--lenient", help="Exit 0 even if some records failed.")] = False
+    exit_status: Annotated[bool, Option("-e", "--exit-status", help="Exit 4 if no record is left.")] = False
+    quiet: Annotated[bool, Option("-q", "--quiet", help="No progress and no summary.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(OptionGroup):
+    """How references to images are opened."""
+
+    title: ClassVar[str] = "Images"
+
+    remote: Annotated[bool, Option("--remote", help="Open https:// and s3:// images too.")] = False
+    confine: Annotated[bool, Option("--confine", help="Refuse images outside --root.")] = False
+    exact_decode: Annotated[
+        bool, Option("--exact-decode", help="Decode large JPEGs at full size: slower, not visibly better.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(OptionGroup):
+    """Which model, and where it runs."""
+
+    title: ClassVar[str] = "Model"
+
+    model: Annotated[
+        str | None,
+        Option(metavar="NAME", help="lite, ARCH:TAG, hf-hub:ORG/NAME, or an exported folder. See `clipkit models`."),
+    ] = None
+    device: Annotated[str | None, Option(metavar="NAME", help="cuda, cuda:1, mps or cpu. Default: the best.")] = None
+    precision: Annotated[
+        Literal["f32", "bf16", "f16"] | None, Option(help="Of the weights. Default: f32 on cpu, 16 bits on a GPU.")
+    ] = None
+    batch_size: Annotated[
+        int | None, Option(min=1, metavar="N", help="Images a model call takes. Default: the model's.")
+    ] = None
+    no_cache: Annotated[bool, Option("--no-cache", help="Neither read nor write the feature cache.")] = False
+
+    @property
+    def name(self) -> str:
+        """The model asked for, by flag or by default."""
+        return str(config.setting("model", self.model).value)
+
+    @property
+    def device_name(self) -> str:
+        """The device asked for, by flag or by default; `auto` leaves the choice to the model's loader."""
+        return str(config.setting("device", self.device).value)
