@@ -11,7 +11,7 @@ import warnings
 from typing import NoReturn
 
 from clipkit import __version__, verbs
-from clipkit.errors import ClipkitError, ExitCode, MissingPackage, UsageError
+from clipkit.errors import ClipkitError, ExitCode, MissingPackage, Terminated, UsageError
 
 _ROOT_HELP = """\
 Usage: clipkit VERB [OPTIONS] [SOURCE]...
@@ -45,6 +45,8 @@ def run(args: list[str]) -> int:
         return code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except Terminated:
+        return ExitCode.TERMINATED
     except BrokenPipeError:
         _silence_stdout()
         return ExitCode.READER_CLOSED
@@ -58,6 +60,11 @@ def run(args: list[str]) -> int:
 
 
 def _dispatch(args: list[str], place: list[str]) -> int:
+    if "_CLIPKIT_COMPLETE" in os.environ:
+        from clipkit.completion import answer
+
+        print(answer(args), end="")
+        return ExitCode.OK
     while args and args[0] == "--debug":
         args = args[1:]
     if not args or args[0] == "--help":
@@ -65,11 +72,6 @@ def _dispatch(args: list[str], place: list[str]) -> int:
         return ExitCode.OK
     if args[0] == "--version":
         print(f"clipkit {__version__}")
-        return ExitCode.OK
-    if "_CLIPKIT_COMPLETE" in os.environ:
-        from clipkit.completion import answer
-
-        print(answer(args), end="")
         return ExitCode.OK
     name, *rest = args
     if name.startswith("-"):

@@ -65,7 +65,9 @@ def plugins() -> list[Verb]:
 
 def available() -> tuple[list[Verb], list[Verb]]:
     """All verbs, and the plugins' that cannot be reached since another verb has their name."""
-    verbs, hidden, taken = [], [], set()
+    verbs: list[Verb] = []
+    hidden: list[Verb] = []
+    taken: set[str] = set()
     for verb in [*builtins(), *plugins()]:
         (hidden if canonical(verb.name) in taken else verbs).append(verb)
         taken.add(canonical(verb.name))

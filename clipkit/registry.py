@@ -1,0 +1,77 @@
+"""A method's name to its implementation: entries are data, and only what is asked for by name is imported."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from clipkit.errors import ClipkitError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method. target: `module:attribute`. summary: one line. distribution: who brought it; "" if clipkit did."""
+
+    name: str
+    target: str
+    summary: str
+    distribution: str = ""
+
+
+class Registry:
+    """The methods of one kind: clipkit's own, and those that other packages give in the entry points `clipkit.KIND`.
+
+    kind: plural, as in `clipkit methods KIND`. Own entries win over others' of the same name.
+    """
+
+    def __init__(self, kind: str, *entries: Entry) -> None:
+        self.kind = kind
+        self._own = {entry.name: entry for entry in entries}
+
+    def __iter__(self) -> Iterator[Entry]:
+        """All entries; nothing is imported."""
+        return iter({**self._others(), **self._own}.values())
+
+    def names(self) -> list[str]:
+        """The names of all entries, sorted."""
+        return sorted(entry.name for entry in self)
+
+    def get(self, name: str) -> Any:
+        """Import what a name stands for. Raises UsageError for an unknown name, with those that are close to it."""
+        entry = self._own.get(name) or self._others().get(name)
+        if entry is None:
+            raise self._unknown(name)
+        module, _, attribute = entry.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            if not entry.distribution:
+                raise
+            raise ClipkitError(
+                f"{name} comes from {entry.distribution}, which cannot be loaded: {type(error).__name__}: {error}",
+                f"upgrade or remove {entry.distribution}",
+            ) from error
+
+    def _others(self) -> dict[str, Entry]:
+        if os.environ.get("CLIPKIT_PLUGINS") == "":
+            return {}
+        from importlib.metadata import entry_points
+
+        found: dict[str, Entry] = {}
+        for point in sorted(entry_points(group=f"clipkit.{self.kind}"), key=lambda point: point.name):
+            distribution = point.dist.name if point.dist else "an unknown package"
+            found.setdefault(point.name, Entry(point.name, point.value, f"From {distribution}.", distribution))
+        return found
+
+    def _unknown(self, name: str) -> UsageError:
+        from difflib import get_close_matches
+
+        meant = get_close_matches(name, self.names())
+        listing = f"see: clipkit methods {self.kind}"
+        return UsageError(
+            f"there is no {name!r} among the {self.kind}",
+            f"did you mean {' or '.join(meant)}? {listing}" if meant else listing,
+        )
