@@ -37,11 +37,12 @@ def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> d
 
 
 class Zeroshot(Stage):
-    """Adds `pred`. config: model, device, precision, batch_size, exact_decode; labels, descriptions, templates, top_k."""
+    """Adds `pred`. config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's), top_k."""
 
     verb: ClassVar[str] = "zeroshot"
     reads: ClassVar[tuple[str, ...]] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("pred",)
+    defaults: ClassVar[dict[str, Any]] = {"templates": [], "top_k": 5}
 
     embedder: Embedder
 

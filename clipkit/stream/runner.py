@@ -252,10 +252,7 @@ class _Run:
             error.hint = error.hint or "--on-error skip or keep goes on without it"
             raise error
         if self.rejects or self.policy == "keep":
-            marked = item.copy() if isinstance(item, Record) else _as_record(item)
-            message = error.message if isinstance(item, Record) else f"{item.where}: {error.message}"
-            marked["error"] = {"verb": self.stage.verb, "type": error.kind, "message": message}
-            line = marked.encode()
+            line = failed_record(item, error, self.stage.verb).encode()
             if self.rejects:
                 self.rejects.write(line, item.origin)
             if self.policy == "keep":
@@ -374,9 +371,18 @@ def _key(stage: Stage, record: Record) -> bytes:
     return digest.digest()
 
 
-def _as_record(line: BadLine) -> Record:
-    """A line that is no record, as one that can carry its error."""
-    return Record({"line": line.text.decode("utf-8", "backslashreplace")}, where=line.where)
+def failed_record(item: Record | BadLine, error: RecordError, verb: str) -> Record:
+    """The record that carries an error on; a line that is no record goes into its field `line`."""
+    message = error.message
+    if isinstance(item, Record):
+        marked = item.copy()
+    elif item.record is not None:
+        marked = item.record.copy()
+    else:
+        marked = Record({"line": item.text.decode("utf-8", "backslashreplace")})
+        message = f"{item.where}: {message}"
+    marked["error"] = {"verb": verb, "type": error.kind, "message": message}
+    return marked
 
 
 def _regular(out: str | None) -> Path | None:

@@ -43,6 +43,7 @@ class Stage:
     verb: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()  # a record without one of these fails with `missing-field`
     adds: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[dict[str, Any]] = {}  # of config
     inline: ClassVar[bool] = False  # True: so cheap that threads and a journal would cost more than the work
 
     batch_size: int = 1  # items a `process` call gets at most; set in setup() where a model decides
@@ -50,7 +51,7 @@ class Stage:
     item_bytes: int = 1 << 16  # the most one prepared item holds: the runner bounds read-ahead with it
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
-        self.config = config
+        self.config = {**self.defaults, **config}
         self.runtime = runtime or {}
 
     def setup(self) -> None:

@@ -1,0 +1,57 @@
+"""The same from Python: `load` a model, `read` records, `run` a stage over them. See docs/python.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from clipkit.errors import RecordError
+from clipkit.models.load import load
+from clipkit.stream.engine import available_cores, execute
+from clipkit.stream.record import Record
+from clipkit.stream.runner import failed_record
+from clipkit.stream.sources import BadLine, Source, SourceOptions, open_source
+from clipkit.stream.stage import Drop, Emit, Stage
+
+__all__ = ["load", "read", "run"]
+
+
+def read(*sources: str | os.PathLike[str], **options: Any) -> Source:
+    """Records of files, folders, shards and patterns, as every verb reads them. `options`: see SourceOptions."""
+    return open_source(SourceOptions(paths=tuple(os.fspath(source) for source in sources), **options))
+
+
+def run(
+    stage: Stage,
+    records: Iterable[Record | BadLine | dict[str, Any]],
+    *,
+    workers: int = 0,
+    on_error: Literal["fail", "skip", "keep"] = "fail",
+) -> Iterator[Record]:
+    """Yield what a stage keeps, in input order, and what it emits, to whichever output.
+
+    records: of `read`, or plain dicts. workers: threads; 0 = the cores there are.
+    Raises RecordError with on_error `fail`; `keep` yields the record with its `error`, and passes on those that came with one.
+    """
+    items = (Record(item) if isinstance(item, dict) else item for item in records)
+    try:
+        stage.setup()
+        for item, outcome in execute(stage, items, workers=workers or available_cores(), decide=_decided):
+            if isinstance(outcome, RecordError):
+                if on_error == "fail":
+                    raise outcome
+                if on_error == "keep":
+                    yield failed_record(item, outcome, stage.verb)
+            elif isinstance(outcome, Emit):
+                yield from (record for _, record in outcome.records)
+            elif not isinstance(outcome, Drop):
+                yield outcome
+    finally:
+        stage.close()
+
+
+def _decided(item: Record | BadLine) -> Record | RecordError | None:
+    if isinstance(item, BadLine):
+        return item.error
+    return item if item.get("error") is not None else None

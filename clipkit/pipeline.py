@@ -1,0 +1,76 @@
+"""From a verb's option groups to a run: the one call that a streaming verb makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipkit import config
+from clipkit.errors import ExitCode
+
+if TYPE_CHECKING:
+    from clipkit.options import ImageOptions, ModelOptions, StreamOptions
+    from clipkit.stream.sink import Sink
+    from clipkit.stream.sources import Source
+    from clipkit.stream.stage import Stage
+    from clipkit.stream.table import Column
+
+CACHE_BYTES = 4 << 30  # the feature cache's bound
+
+
+def stream(stage: Stage, io: StreamOptions, *, columns: Sequence[Column] = (), sink: Sink | None = None, **more: Any) -> ExitCode:
+    """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark)."""
+    from clipkit.stream.runner import RunOptions, run
+
+    names = ("out", "on_error", "rejects", "resume", "restart", "retry_failed", "lenient", "exit_status", "report")
+    options = RunOptions(
+        **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
+    )
+    return run(stage, source(io), options, columns=columns, sink=sink)
+
+
+def source(io: StreamOptions) -> Source:
+    """The input that the flags of `io` name."""
+    from clipkit.stream.sources import SourceOptions, open_source
+
+    return open_source(
+        SourceOptions(
+            paths=tuple(io.sources),
+            mapping=io.map or {},
+            root=root(io),
+            null=io.null,
+            label_from=io.label_from,
+            dup_ids=io.dup_ids,
+            shard=io.shard,
+            limit=io.limit,
+        )
+    )
+
+
+def root(io: StreamOptions) -> str | None:
+    """Where relative images are looked up; None is the current folder, in which a manifest's own folder may stand in."""
+    chosen = config.setting("root", io.root)
+    return chosen.value if chosen.chosen else None
+
+
+def model_config(model: ModelOptions, images: ImageOptions) -> dict[str, Any]:
+    """The part of a stage's config that decides what its features are."""
+    return {
+        "model": model.name,
+        "device": model.device_name,
+        "precision": model.precision or "auto",
+        "batch_size": model.batch_size,
+        "exact_decode": images.exact_decode,
+    }
+
+
+def runtime(io: StreamOptions, images: ImageOptions, model: ModelOptions | None = None) -> dict[str, Any]:
+    """Where things are found: changes no output."""
+    caching = model is not None and not model.no_cache
+    return {
+        "root": root(io),
+        "confine": images.confine,
+        "remote": images.remote,
+        "cache": config.setting("cache").value if caching else None,
+        "cache_bytes": CACHE_BYTES,
+    }
