@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OptionGroup:
-    """The base of the groups: frozen dataclasses with a flag a field: `name: Annotated[type, Option(...)] = default`."""
+    """The base of the groups: frozen dataclasses, a flag a field: `name: Annotated[type, Option(...)] = default`."""
 
     title: ClassVar[str]  # its heading in --help
 
