@@ -1,4 +1,4 @@
-"""What all tests share: no config, cache or plugin of the person who runs them, a runner, and the optional data folder."""
+"""What all tests share: isolation from whoever runs them, a runner, and the optional data folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Runner(Protocol):
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Defaults are the built-in ones, the cache and the config folder are empty, plugins are off, nothing is fetched."""
+    """Built-in defaults, an empty cache, no config file, no plugins; nothing is fetched."""
     for name in [name for name in os.environ if name.startswith("CLIPKIT_")]:
         monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")

@@ -1,0 +1,103 @@
+"""Who may import whom (docs/architecture.md), and what may be loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted((ROOT / "clipkit").rglob("*.py"))
+
+# A part of clipkit/, and the parts it may import besides itself. A part that is not named here needs a line.
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "registry": {"errors"},
+    "stream": {"errors"},
+    "images": {"errors"},
+    "models": {"errors", "images"},
+    "text": {"errors", "models"},
+    "features": {"errors", "images", "models", "text"},
+    "methods": {"errors", "registry", "features", "images", "models", "text"},
+    "stages": {"errors", "stream", "methods", "features", "images", "models", "text"},
+    "diagnosis": {"config", "errors", "features", "images", "models"},
+    "verbs": {"errors"},
+    "options": {"config", "errors", "stream"},
+    "loader": {"errors", "options", "verbs"},
+    "completion": {"loader", "verbs"},
+    "cli": {"completion", "errors", "loader", "verbs"},
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+KNOW_TYPER = {"cli", "completion", "loader", "options"}
+FIRST_PARTY = "clipkit"
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT / "clipkit").parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, anywhere in it, and the line; `from a import b` gives a.b."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_who_imports_whom(path: Path) -> None:
+    here = part(path)
+    for name, line in imports(path):
+        package, _, rest = name.partition(".")
+        there = rest.partition(".")[0]
+        if package == FIRST_PARTY and there != "__version__":
+            assert there == here or there in MAY_IMPORT[here], f"{path}:{line}: {here} may not import {there}"
+        if package == "typer":
+            assert here in KNOW_TYPER, f"{path}:{line}: only {sorted(KNOW_TYPER)} know Typer"
+
+
+def test_only_the_loader_reaches_commands() -> None:
+    """A verb is found and imported by its name as data; no other module depends on one."""
+    for path in [*MODULES, *(ROOT / "commands").glob("*.py")]:
+        for name, line in imports(path):
+            assert not name.startswith("clipkit.commands"), f"{path}:{line}"
+        if part_of_core(path) and part(path) != "verbs":
+            assert "clipkit.commands" not in path.read_text(encoding="utf-8"), path
+
+
+def part_of_core(path: Path) -> bool:
+    return path.is_relative_to(ROOT / "clipkit")
+
+
+def loaded_by(*modules: str) -> set[str]:
+    program = "import sys; [__import__(name) for name in sys.argv[1:]]; print(*sys.modules, sep='\\n')"
+    command = [sys.executable, "-P", "-c", program, *modules]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_clipkit_itself_imports_no_third_party() -> None:
+    third_party = loaded_by("clipkit", "clipkit.cli") - set(sys.stdlib_module_names) - loaded_by() - {FIRST_PARTY}
+    assert not third_party
+
+
+def test_the_stream_never_loads_arrays_or_models() -> None:
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if part(path) == "stream"
+    ]
+    assert not {"torch", "numpy", "PIL", "rich", "pyarrow", "tqdm"} & loaded_by(*names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 420
