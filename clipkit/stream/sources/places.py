@@ -10,6 +10,7 @@ from functools import lru_cache
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _MEMBER = re.compile(r"\.tar#", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!/)(?!.*(?:^|/)\.{0,2}(?:/|$))[^\\:#]+", re.DOTALL)  # relative, with no empty, `.` or `..` step
 
 
 def is_remote(reference: str) -> bool:
@@ -70,6 +71,10 @@ class Places:
         """The absolute path of a local reference (without its `#member`)."""
         return os.path.normpath(os.path.join(self.root, split_member(reference)[0]))
 
+    def exists(self, reference: str) -> bool:
+        """True if a local reference leads to a file; for a tar member, if its shard is there."""
+        return any(os.path.lexists(os.path.join(self.root, path)) for path in (reference, split_member(reference)[0]))
+
     def relative(self, path: str) -> str | None:
         """An absolute path relative to the root, `/`-separated; None outside it.
 
@@ -93,6 +98,8 @@ class Places:
 
     def id_of(self, reference: str) -> str:
         """The id that follows from an image reference alone, the same however the path was typed."""
+        if _PLAIN.fullmatch(reference):
+            return nfc(reference)
         if reference.startswith("data:"):
             return "data-" + hashlib.blake2b(reference.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         if is_remote(reference):
@@ -104,7 +111,7 @@ class Places:
         return self.id_of_path(os.path.join(self.root, reference))
 
     def reference_to(self, path: str) -> str:
-        """How a record names a file that was typed as `path` (seen from the current folder), so that the root leads to it.
+        """How a record names a file typed as `path`, which is seen from the current folder, so that the root leads to it.
 
         Relative to the root inside it. Outside it a path stays what it was: absolute, or relative.
         """

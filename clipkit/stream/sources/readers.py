@@ -1,0 +1,111 @@
+"""Which reader reads which kind of input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.stream.sources.coco import is_lines, read_coco
+from clipkit.stream.sources.context import Input, Item, Reading
+from clipkit.stream.sources.folders import read_folder, read_image_file
+from clipkit.stream.sources.inputs import kind_of_bytes
+from clipkit.stream.sources.lines import read_lines
+from clipkit.stream.sources.opening import CHUNK, Chunks, open_chunks
+from clipkit.stream.sources.places import is_remote, split_member
+from clipkit.stream.sources.tables import count_parquet, read_csv, read_parquet
+from clipkit.stream.sources.tars import read_tar
+
+
+def read(reading: Reading) -> Iterator[Item]:
+    """The records of one input, ids not yet settled."""
+    kind = reading.input.kind
+    if kind in _WHOLE:
+        items: Iterator[Item] = _WHOLE[kind](reading)
+        return items
+    return _read_text(reading)
+
+
+def count_items(inputs: list[Input]) -> int | None:
+    """How many items the inputs hold, where that costs next to nothing to know."""
+    total = 0
+    for item in inputs:
+        if item.kind in ("image", "reference"):
+            count: int | None = 1
+        else:
+            count = count_parquet(item.path) if item.kind == "parquet" else None
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _read_reference(reading: Reading) -> Iterator[Item]:
+    """The one record of a URL or of a tar member that was named itself."""
+    image = reading.input.path
+    if not is_remote(image):
+        shard, member = split_member(image)
+        image = f"{reading.places.reference_to(shard)}#{member}"
+    reading.number = 1
+    yield reading.made({"id": reading.places.id_of(image), "image": image}, where=reading.input.shown)
+
+
+_WHOLE: dict[str, Any] = {
+    "folder": read_folder,
+    "image": read_image_file,
+    "parquet": read_parquet,
+    "reference": _read_reference,
+    "tar": read_tar,
+}
+
+
+def _read_text(reading: Reading) -> Iterator[Item]:
+    """Inputs that are text, perhaps packed, read from front to end."""
+    path, kind = reading.input.path, reading.input.kind
+    try:
+        opened: Any = nullcontext(reading.stdin) if path == "-" else open(path, "rb")
+    except OSError as error:
+        raise ClipkitError(f"cannot be read: {error.strerror}", where=path) from None
+    with opened as stream:
+        if path == "-" and stream.isatty():
+            reading.note("reading records from the terminal; Ctrl-D ends")
+        chunks = open_chunks(stream, reading)
+        if kind == "lines" and not os.path.isfile(path):
+            _refuse_binary(reading, kind_of_bytes(stream.peek(512)[:512]))
+        if kind in ("csv", "tsv"):
+            yield from read_csv(reading, chunks)
+        elif kind == "json":
+            yield from _read_json(reading, chunks)
+        else:
+            yield from read_lines(reading, chunks)
+
+
+def _refuse_binary(reading: Reading, kind: str) -> None:
+    """A pipe can carry text only: the other kinds are referred to by path, or are not read from front to end."""
+    if kind != "lines":
+        named = "binary data" if kind == "unknown" else f"{'an' if kind == 'image' else 'a'} {kind}"
+        message = f"{reading.input.shown} holds {named}, expected records or references"
+        raise UsageError(message, "save it and name the file")
+
+
+class _Replayed:
+    """Chunks with some put back in front."""
+
+    def __init__(self, head: bytes, chunks: Chunks) -> None:
+        self._head = head
+        self._chunks = chunks
+
+    def read1(self, size: int) -> bytes:
+        head, self._head = self._head, b""
+        return head or self._chunks.read1(size)
+
+
+def _read_json(reading: Reading, chunks: Chunks) -> Iterator[Item]:
+    """A `.json`: COCO captions, or JSON Lines by another name."""
+    head = b""
+    while b"\n" not in head[-CHUNK:] and len(head) < CHUNK and (chunk := chunks.read1(CHUNK)):
+        head += chunk
+    replayed = _Replayed(head, chunks)
+    return read_lines(reading, replayed) if is_lines(head) else read_coco(reading, replayed)

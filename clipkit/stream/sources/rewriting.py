@@ -1,0 +1,73 @@
+"""Changes to records on their way in: image paths of a manifest kept beside its images, labels from folder names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from clipkit.errors import RecordError
+from clipkit.stream.record import Record
+from clipkit.stream.sources.context import Item, Reading
+from clipkit.stream.sources.places import Places, is_remote, split_member
+
+
+def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
+    """Records of a manifest; if its first image exists only in the manifest's own folder, all are looked up there.
+
+    The path is then rewritten so that it holds from the root, and a record that had no id gets the one its path
+    gave before that, written out: later verbs see the new path, and the id must stay.
+    """
+    places, folder = reading.places, os.path.dirname(os.path.abspath(reading.input.path))
+    own: bool | None = None
+    for item in items:
+        if own is not False and isinstance(item, Record):
+            image = _local_image(item)
+            if image is not None and own is None:
+                own = not places.exists(image) and Places(folder).exists(image)
+                if own:
+                    reading.note(f"{reading.input.shown}: images are taken from its own folder")
+            if image is not None and own:
+                _move(item, image, places, os.path.dirname(reading.input.path))
+        yield item
+
+
+def _local_image(record: Record) -> str | None:
+    """The `image` of a record if it is a relative path."""
+    try:
+        image = record.get("image")
+    except RecordError:
+        return None
+    return image if isinstance(image, str) and image and not is_remote(image) and not os.path.isabs(image) else None
+
+
+def _move(record: Record, image: str, places: Places, folder: str) -> None:
+    """Make an image path seen from `folder` one that is seen from the root."""
+    try:
+        if record.id is None:
+            record["id"] = places.id_of(image)
+    except RecordError:
+        return  # an id that can't be read: found again, and reported, where ids are settled
+    path, member = split_member(image)
+    moved = places.reference_to(os.path.join(folder, path))
+    record["image"] = moved if member is None else f"{moved}#{member}"
+
+
+def labelled(items: Iterator[Item], places: Places) -> Iterator[Item]:
+    """Records with the name of the folder that holds their image (for tar members, the one in the shard) as `label`."""
+    for item in items:
+        if isinstance(item, Record):
+            name = _folder_name(item, places)
+            if name:
+                item["label"] = name
+        yield item
+
+
+def _folder_name(record: Record, places: Places) -> str | None:
+    try:
+        image = record.get("image")
+    except RecordError:
+        return None
+    if not isinstance(image, str) or is_remote(image):
+        return None
+    member = split_member(image)[1]
+    return os.path.basename(os.path.dirname(places.locate(image) if member is None else member))

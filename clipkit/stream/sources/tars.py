@@ -1,0 +1,150 @@
+"""Tar shards as webdataset writes them: members next to each other with one key are one sample."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from clipkit.errors import ClipkitError, RecordError
+from clipkit.stream.sources.context import MAX_SIDECAR, Item, Reading
+from clipkit.stream.sources.folders import IMAGE_SUFFIXES, merge_fields
+from clipkit.stream.sources.places import member_key, nfc, shard_stem
+
+_BLOCK = 512
+_READ = ("json", "txt", "cls")  # what is read here; images are only named
+
+
+@dataclass
+class _Sample:
+    key: str
+    members: dict[str, tarfile.TarInfo] = field(default_factory=dict)  # by extension, as in the shard
+
+    def image(self) -> str | None:
+        """The name of the member that is the image: a plain extension (`jpg`) before a longer one (`crop.jpg`)."""
+        images = [ext for ext in self.members if "." + ext.rpartition(".")[2] in IMAGE_SUFFIXES]
+        return self.members[min(images, key=lambda ext: "." in ext)].name if images else None
+
+
+def read_tar(reading: Reading) -> Iterator[Item]:
+    """One record a sample: `image` names the member, `.txt` is its text, `.json` its fields, `.cls` its label.
+
+    Links, devices and names that lead out of the shard are left out, and counted in a note. What a cut-off shard
+    still holds is given, then a ClipkitError is raised.
+    """
+    shown = reading.input.shown
+    reference = reading.places.reference_to(reading.input.path)
+    left_out: Counter[str] = Counter()
+    try:
+        with open(reading.input.path, "rb") as file:
+            shard = tarfile.open(fileobj=file, mode="r:")
+            for sample in _samples(shard, os.fstat(file.fileno()).st_size, left_out):
+                if sample.image() is None and not any(_plain(ext) in _READ for ext in sample.members):
+                    left_out[f"sample with only .{next(iter(sample.members))}"] += 1
+                    continue
+                reading.number += 1
+                reading.bytes_read = shard.offset
+                yield _record(reading, shard, sample, reference)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+        hint = "what could be read was used"
+        raise ClipkitError(f"the tar is broken or cut off: {error}", hint, where=shown) from None
+    except OSError as error:
+        raise ClipkitError(f"cannot be read: {error.strerror or error}", where=shown) from None
+    finally:
+        if left_out:
+            said = ", ".join(f"{count} {what}" for what, count in left_out.most_common(5))
+            reading.note(f"{shown}: left out {said}")
+
+
+def _samples(shard: tarfile.TarFile, size: int, left_out: Counter[str]) -> Iterator[_Sample]:
+    """The samples of a shard of `size` bytes, in order; after the last whole one a ReadError if it is cut off."""
+    sample: _Sample | None = None
+    while (member := _next(shard)) is not None:
+        split = _usable(member, left_out)
+        torn = member.isreg() and member.offset_data + member.size > size
+        if sample is not None and _is_other(sample, split, torn):
+            yield sample
+            sample = None
+        if torn:
+            raise tarfile.ReadError("its last member is not all there")
+        if split is not None:
+            sample = sample or _Sample(split[0])
+            sample.members[split[1]] = member
+    if sample is not None:
+        yield sample
+    _check_end(shard)
+
+
+def _is_other(sample: _Sample, split: tuple[str, str] | None, torn: bool) -> bool:
+    """Whether a member of this key and extension (None: not to be used) shows that the sample before it ended."""
+    if split is None:
+        return torn
+    return split[0] != sample.key or split[1] in sample.members
+
+
+def _next(shard: tarfile.TarFile) -> tarfile.TarInfo | None:
+    member = shard.next()
+    shard.members = []  # type: ignore[attr-defined]  # else it keeps them all
+    return member
+
+
+def _check_end(shard: tarfile.TarFile) -> None:
+    """tarfile takes any broken header but the first for the end; the true end is a block of zeros, or of the file."""
+    file = shard.fileobj
+    assert file is not None
+    file.seek(shard.offset)
+    if file.read(_BLOCK).strip(b"\0"):
+        raise tarfile.ReadError(f"no header where one should be, at byte {shard.offset}")
+
+
+def _usable(member: tarfile.TarInfo, left_out: Counter[str]) -> tuple[str, str] | None:
+    """Key and extension of a member that may be read, else None."""
+    if member.isdir():
+        return None
+    if not member.isreg() or member.issparse():
+        left_out["links and special files"] += 1
+        return None
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        left_out["names that lead out of the shard"] += 1
+        return None
+    return member_key(member.name)
+
+
+def _record(reading: Reading, shard: tarfile.TarFile, sample: _Sample, reference: str) -> Item:
+    where = f"{reading.input.shown}#{sample.key}"
+    fields: dict[str, object] = {"id": nfc(f"{shard_stem(reading.input.path)}/{sample.key}")}
+    image = sample.image()
+    if image is not None:
+        fields["image"] = f"{reference}#{image}"
+    try:
+        parts = {_plain(ext): _content(shard, ext, m) for ext, m in sample.members.items() if _plain(ext) in _READ}
+        merged = merge_fields(fields, json=parts.get("json"), text=parts.get("txt"), renames=reading.renames)
+        if "cls" in parts:
+            merged["label"] = parts["cls"].decode("utf-8").strip()
+        return reading.made(merged, where=where)
+    except UnicodeDecodeError:
+        return reading.bad("bad-sidecar", "its .cls is not UTF-8", text=where.encode(), where=where)
+    except RecordError as error:
+        shown = where.encode("utf-8", "backslashreplace")
+        return reading.bad(error.kind, error.message, error.hint, text=shown, where=shown.decode())
+
+
+def _plain(extension: str) -> str:
+    return extension.removesuffix(".gz")
+
+
+def _content(shard: tarfile.TarFile, extension: str, member: tarfile.TarInfo) -> bytes:
+    """A small member's bytes, unpacked if it is a .gz. Raises RecordError (`bad-sidecar`)."""
+    file = shard.extractfile(member)
+    assert file is not None  # a regular file
+    try:
+        data = (gzip.GzipFile(fileobj=file) if extension.endswith(".gz") else file).read(MAX_SIDECAR + 1)
+    except (EOFError, zlib.error, OSError) as error:
+        raise RecordError("bad-sidecar", f"its .{extension} cannot be read: {error}") from None
+    if len(data) > MAX_SIDECAR:
+        raise RecordError("bad-sidecar", f"its .{extension} is larger than {MAX_SIDECAR >> 20} MiB")
+    return data
