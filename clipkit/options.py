@@ -6,16 +6,12 @@ A verb takes a whole group as one parameter: `def run(io: StreamOptions, model: 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from typer import Argument, Option
 
 from clipkit import config
 from clipkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from clipkit.stream.runner import RunOptions
-    from clipkit.stream.sources.context import SourceOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,47 +94,6 @@ class StreamOptions(OptionGroup):
     lenient: Annotated[bool, Option("--lenient", help="Exit 0 even if some records failed.")] = False
     exit_status: Annotated[bool, Option("-e", "--exit-status", help="Exit 4 if no record is left.")] = False
     quiet: Annotated[bool, Option("-q", "--quiet", help="No progress and no summary.")] = False
-
-    def source(self) -> SourceOptions:
-        """What to read, for `clipkit.stream.sources`."""
-        from clipkit.stream.sources.context import SourceOptions
-
-        return SourceOptions(
-            paths=tuple(self.sources),
-            mapping=self.map or {},
-            root=self.root_folder,
-            null=self.null,
-            label_from=self.label_from,
-            dup_ids=self.dup_ids,
-            shard=self.shard,
-            limit=self.limit,
-        )
-
-    def run_options(self, *, mark: bool = False) -> RunOptions:
-        """What to do with what is read, for `clipkit.stream.runner`; `mark` is a flag of the verbs that drop."""
-        from clipkit.stream.runner import RunOptions
-
-        return RunOptions(
-            out=self.out,
-            on_error=self.on_error,
-            rejects=self.rejects,
-            resume=self.resume,
-            restart=self.restart,
-            retry_failed=self.retry_failed,
-            lenient=self.lenient,
-            exit_status=self.exit_status,
-            report=self.report,
-            workers=self.workers or 0,
-            mark=mark,
-            quiet=self.quiet,
-            json=self.json,
-        )
-
-    @property
-    def root_folder(self) -> str | None:
-        """Where relative images are, if the flag, the environment or a config file says so."""
-        found = config.setting("root", self.root)
-        return found.value if found.chosen else None
 
 
 @dataclass(frozen=True, kw_only=True)

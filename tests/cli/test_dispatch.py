@@ -1,0 +1,74 @@
+"""The program without a verb, and how a verb is found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from clipkit import __version__, cli, verbs
+from tests.conftest import Runner
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["--debug", "--help"]])
+def test_root_help_lists_every_verb_once_under_its_heading(args: list[str], capsys: Captured) -> None:
+    assert cli.run(args) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    for verb in verbs.builtins():
+        (line,) = [line for line in lines if line.startswith(f"  {verb.name} ")]
+        assert line.endswith(verb.summary)
+        headings = [text for text in lines[: lines.index(line)] if text and not text.startswith((" ", "Usage"))]
+        assert headings[-1] == verb.group
+    assert err == ""
+
+
+def test_headings_come_in_the_order_of_commands(capsys: Captured) -> None:
+    cli.run([])
+    headings = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith((" ", "Usage"))]
+    order = ["Ask a model", "Records", "Curate", "Adapt", "Measure", "Ship", "About"]
+    known = [heading for heading in headings if heading in order]
+    assert known == sorted(known, key=order.index)
+    assert headings[-1] == "General"
+
+
+def test_root_help_needs_no_typer() -> None:
+    blocked = "import sys; sys.modules['typer'] = None; from clipkit import cli; sys.exit(cli.run(['--help']))"
+    done = subprocess.run([sys.executable, "-P", "-c", blocked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("Usage: clipkit VERB")
+
+
+def test_version(clipkit: Runner) -> None:
+    assert clipkit("--version").stdout == f"clipkit {__version__}\n"
+
+
+@pytest.mark.parametrize("spelling", ["methods", "me-thods", "me_thods", "-methods"])
+def test_hyphens_and_underscores_in_a_verbs_name_dont_matter(spelling: str, capsys: Captured) -> None:
+    if spelling.startswith("-"):
+        assert cli.run([spelling]) == 2
+        return
+    assert cli.run([spelling, "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: clipkit methods ")
+
+
+def test_a_typo_gets_a_suggestion(capsys: Captured) -> None:
+    assert cli.run(["metods", "--help"]) == 2
+    assert capsys.readouterr() == ("", "clipkit: no such verb: metods\nhint: Did you mean methods?\n")
+
+
+def test_nothing_close_points_at_help(capsys: Captured) -> None:
+    assert cli.run(["qqqqq"]) == 2
+    assert capsys.readouterr().err == "clipkit: no such verb: qqqqq\nhint: see: clipkit --help\n"
+
+
+def test_an_option_before_the_verb(capsys: Captured) -> None:
+    assert cli.run(["--json", "methods"]) == 2
+    assert "hint: options come after the verb" in capsys.readouterr().err
+
+
+def test_a_name_from_outside_cannot_drive_the_terminal(capsys: Captured) -> None:
+    assert cli.run(["\x1b[31mred\udcff"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
