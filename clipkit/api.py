@@ -32,7 +32,8 @@ def run(
     """Yield what a stage keeps, in input order, and what it emits, to whichever output.
 
     records: of `read`, or plain dicts. workers: threads; 0 = the cores there are.
-    Raises RecordError with on_error `fail`; `keep` yields the record with its `error`, and passes on those that came with one.
+    Raises RecordError with on_error `fail`; `keep` yields a failed record with its `error`. Records that came with one
+    pass through.
     """
     items = (Record(item) if isinstance(item, dict) else item for item in records)
     try:

@@ -9,7 +9,7 @@ from clipkit import config
 from clipkit.errors import ExitCode
 
 if TYPE_CHECKING:
-    from clipkit.options import ImageOptions, ModelOptions, StreamOptions
+    from clipkit.options import ImageOptions, InputOptions, ModelOptions, StreamOptions
     from clipkit.stream.sink import Sink
     from clipkit.stream.sources import Source
     from clipkit.stream.stage import Stage
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CACHE_BYTES = 4 << 30  # the feature cache's bound
 
 
-def stream(stage: Stage, io: StreamOptions, *, columns: Sequence[Column] = (), sink: Sink | None = None, **more: Any) -> ExitCode:
+def stream(
+    stage: Stage, io: StreamOptions, *, columns: Sequence[Column] = (), sink: Sink | None = None, **more: Any
+) -> ExitCode:
     """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark)."""
     from clipkit.stream.runner import RunOptions, run
 
@@ -29,8 +31,8 @@ def stream(stage: Stage, io: StreamOptions, *, columns: Sequence[Column] = (), s
     return run(stage, source(io), options, columns=columns, sink=sink)
 
 
-def source(io: StreamOptions) -> Source:
-    """The input that the flags of `io` name."""
+def source(io: InputOptions) -> Source:
+    """The input that the flags of `io` name; what it notices is said on stderr, unless quiet."""
     from clipkit.stream.sources import SourceOptions, open_source
 
     return open_source(
@@ -43,12 +45,13 @@ def source(io: StreamOptions) -> Source:
             dup_ids=io.dup_ids,
             shard=io.shard,
             limit=io.limit,
-        )
+        ),
+        **({"note": lambda message: None} if io.quiet else {}),
     )
 
 
-def root(io: StreamOptions) -> str | None:
-    """Where relative images are looked up; None is the current folder, in which a manifest's own folder may stand in."""
+def root(io: InputOptions) -> str | None:
+    """Where relative images are looked up; None is the current folder, or a manifest's own where that rule holds."""
     chosen = config.setting("root", io.root)
     return chosen.value if chosen.chosen else None
 

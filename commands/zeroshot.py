@@ -1,7 +1,8 @@
 """Classify images by the labels you name.
 
-Adds `pred` to each record: the best label, its probability, the margin to the next, and the top k. Streams.
-The labels are a list, or a file: @labels.txt (one a line), @labels.json (a list, or an object of label to descriptions).
+Adds `pred` to each record: the best label, its probability, the margin to the next, and
+the top k. The labels are a list or a file: @labels.txt (one a line), @labels.json (a list,
+or an object of label to descriptions). Streams.
 
 Example:
 
@@ -30,10 +31,11 @@ def run(
     ] = None,
     top_k: Annotated[int, Option(min=1, metavar="K", help="Labels listed in `topk`, best first.")] = 5,
 ) -> ExitCode:
-    from clipkit.stages.zeroshot import Zeroshot
-    from clipkit.stream.table import Column
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
+
+    from clipkit.stages.zeroshot import Zeroshot
+    from clipkit.stream.table import Column
 
     config = pipeline.model_config(model, images) | {
         "labels": parse_labels(labels).to_json(),

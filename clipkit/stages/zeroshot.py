@@ -37,7 +37,10 @@ def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> d
 
 
 class Zeroshot(Stage):
-    """Adds `pred`. config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's), top_k."""
+    """Adds `pred`.
+
+    config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's own), top_k.
+    """
 
     verb: ClassVar[str] = "zeroshot"
     reads: ClassVar[tuple[str, ...]] = ("image",)

@@ -87,8 +87,11 @@ class _Threaded:
         held = max(1, _READ_AHEAD // max(1, stage.item_bytes))  # prepared items that fit
         size = min(stage.batch_size, held)
         self.batch = size
-        window = size * (lanes + 1) if self.together else min(max(size * (lanes + 2), 2 * workers), max(held, size * lanes))
-        self.budget = threading.Semaphore(max(window, 16) if self.together else window)
+        if self.together:
+            window = max(size * (lanes + 1), 16)
+        else:  # prepared items wait for a lane, within the bytes allowed
+            window = min(max(size * (lanes + 2), 2 * workers), max(held, size * lanes))
+        self.budget = threading.Semaphore(window)
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.stopping = False
         self.running = 0

@@ -136,7 +136,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """The run came to its end: say so, and forget records that today's input lacks where they fill half the file."""
+        """The run came to its end: say so; forget records that today's input lacks where they fill half the file."""
         if self._live >= (self._size - len(self._header)) // 2:
             self._file.write(_frame(_DONE))
             return
@@ -187,7 +187,9 @@ def _same_run(path: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
         return
     changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     told = ", ".join(f"{name} was {_short(was.get(name))}, is {_short(now.get(name))}" for name in changed[:3])
-    raise ClipkitError(f"{path} belongs to a run with other options: {told}", "repeat that run's options, or --restart begins anew")
+    raise ClipkitError(
+        f"{path} belongs to a run with other options: {told}", "repeat that run's options, or --restart begins anew"
+    )
 
 
 def _short(value: Any) -> str:

@@ -35,5 +35,10 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=self._verb, total=self._total, initial=self._steps, unit=" records", leave=False, dynamic_ncols=True
+                desc=self._verb,
+                total=self._total,
+                initial=self._steps,
+                unit=" records",
+                leave=False,
+                dynamic_ncols=True,
             )

@@ -37,6 +37,19 @@ def _refuse_nonfinite(value: Any) -> None:
             _refuse_nonfinite(inner)
 
 
+def _without_nonfinite(value: Any) -> Any:
+    """The value itself if all its numbers are finite, else a copy with null for the others."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        cleaned = {name: _without_nonfinite(inner) for name, inner in value.items()}
+        return cleaned if any(cleaned[name] is not value[name] for name in value) else value
+    if isinstance(value, list | tuple):
+        items = [_without_nonfinite(inner) for inner in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
 def decode_json(data: bytes | str) -> Any:
     """Any JSON value; raises msgspec.DecodeError (a ValueError) with the byte position."""
     return _value.decode(data)
@@ -76,11 +89,15 @@ class Record:
             line.decode("utf-8")
             raw = _fields.decode(line)
         except UnicodeDecodeError as error:
-            raise RecordError("bad-utf8", f"not UTF-8 (byte {error.start})", "convert it, e.g. with iconv", where=where) from None
+            raise RecordError(
+                "bad-utf8", f"not UTF-8 (byte {error.start})", "convert it, e.g. with iconv", where=where
+            ) from None
         except RecursionError:
             raise RecordError("bad-json", "nested too deeply", where=where) from None
         except msgspec.ValidationError:
-            raise RecordError("bad-json", "expected a JSON object", "one object a line, as `jq -c` prints", where=where) from None
+            raise RecordError(
+                "bad-json", "expected a JSON object", "one object a line, as `jq -c` prints", where=where
+            ) from None
         except msgspec.DecodeError as error:
             detail = str(error).removeprefix("JSON is malformed: ")
             hint = "NaN and Infinity are not JSON" if b"NaN" in line or b"Infinity" in line else None
@@ -132,7 +149,9 @@ class Record:
             return
         for old, new in mapping.items():
             if old in self._raw and new in self._raw and new not in mapping:
-                raise RecordError("field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=self.where)
+                raise RecordError(
+                    "field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=self.where
+                )
         self._raw = {mapping.get(name, name): raw for name, raw in self._raw.items()}
         self._values = {mapping.get(name, name): value for name, value in self._values.items()}
         self.line = None
@@ -184,8 +203,12 @@ class Record:
 
     def _replace(self, name: str, siblings: dict[str, Any]) -> None:
         """Set an object field whose inner values may still be bytes."""
-        self._raw[name] = Raw(encode_json(siblings))
-        self._values.pop(name, None)
+        try:
+            self._raw[name] = Raw(encode_json(siblings))
+            self._values.pop(name, None)
+        except ValueError:  # a number that JSON lacks: kept as it is for `null_nonfinite`
+            self._raw[name] = _MISSING
+            self._values[name] = {k: _value.decode(v) if isinstance(v, Raw) else v for k, v in siblings.items()}
         self.line = None
 
     def add(self, name: str, value: Any, via: str) -> None:
@@ -197,7 +220,7 @@ class Record:
 
     @property
     def id(self) -> str | None:
-        """The record's own `id`, else `uid` or `key` in it, else what the source derived; NFC. None if nothing names it."""
+        """The record's own `id`, else `uid` or `key` in it, else what the source derived; NFC. None if it has none."""
         for name in ("id", "uid", "key"):
             value = self.get(name)
             if isinstance(value, bool) or value is None or value == "":
@@ -219,6 +242,17 @@ class Record:
                     out[name] = raw
             return _encoder.encode(out)
         return self.line
+
+    def null_nonfinite(self) -> list[str]:
+        """Replace NaN and infinities, which JSON lacks, by null; the names of the fields that held one."""
+        changed = []
+        for name, raw in self._raw.items():
+            if raw is _MISSING:
+                cleaned = _without_nonfinite(self._values[name])
+                if cleaned is not self._values[name]:
+                    self._values[name] = cleaned
+                    changed.append(name)
+        return changed
 
     def copy(self) -> Record:
         """An independent record with the same fields (values are shared until assigned)."""

@@ -1,4 +1,4 @@
-"""The runner: Source -> Stage -> Sink, with policies, resume, accounting and exit codes. Every streaming verb runs on it."""
+"""The runner of every streaming verb: Source -> Stage -> Sink, with policies, resume, accounting and exit codes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,11 @@ class Counts:
 
     def summary(self, verb: str, seconds: float) -> str:
         """One line for people."""
-        parts = [f"{getattr(self, n):,} {n}" for n in ("kept", "dropped", "failed", "passed") if n == "kept" or getattr(self, n)]
+        parts = [
+            f"{getattr(self, n):,} {n}"
+            for n in ("kept", "dropped", "failed", "passed")
+            if n == "kept" or getattr(self, n)
+        ]
         reasons = ", ".join(f"{kind} {n:,}" for kind, n in self.failures.most_common(3))
         told = f" ({reasons})" if reasons else ""
         return f"clipkit {verb}: {self.read:,} read, {', '.join(parts)}{told} in {seconds:.1f} s"
@@ -217,10 +221,11 @@ class _Run:
             self._write("", item.encode(), item.origin)
             return
         entry = outcome if isinstance(outcome, Entry) else _entry(outcome)
-        if self.journal and key and entry is not outcome:
+        if self.journal is not None and key and entry is not outcome:
             self.journal.append(key, entry)
         if entry.kind == "f":
-            self._failed(item, RecordError(*entry.detail))
+            left = Record.parse(entry.lines[0][1], item.where) if entry.lines else item
+            self._failed(left, RecordError(*entry.detail), item.origin)
             return
         assert isinstance(item, Record)
         if entry.kind == "d":
@@ -244,7 +249,7 @@ class _Run:
             record["drop"] = {"by": drop.by, "reason": drop.reason, "value": drop.value, "limit": drop.limit}
             self._write("", record.encode(), record.origin)
 
-    def _failed(self, item: Record | BadLine, error: RecordError) -> None:
+    def _failed(self, item: Record | BadLine, error: RecordError, origin: str) -> None:
         self.counts.failed += 1
         self.counts.failures[error.kind] += 1
         if self.policy == "fail":
@@ -254,9 +259,9 @@ class _Run:
         if self.rejects or self.policy == "keep":
             line = failed_record(item, error, self.stage.verb).encode()
             if self.rejects:
-                self.rejects.write(line, item.origin)
+                self.rejects.write(line, origin)
             if self.policy == "keep":
-                self._write("", line, item.origin)
+                self._write("", line, origin)
         if self.policy == "skip" and self.counts.failed <= _SAID_FAILURES:
             self._say(f"clipkit {self.stage.verb}: {error.where or item.where}: {error.message} (skipped)")
 
@@ -271,7 +276,7 @@ class _Run:
                 output.commit()
         if self.options.report:
             self._report(code)
-        if self.journal:
+        if self.journal is not None:
             if self.options.resume:
                 self.journal.finish()
             self.journal.close(keep=self.options.resume or code is ExitCode.FAILED)
@@ -298,7 +303,7 @@ class _Run:
             "run": {
                 "clipkit": __version__,
                 "stage": self.stage.fingerprint(),
-                "reused": self.journal.reused if self.journal else 0,
+                "reused": self.journal.reused if self.journal is not None else 0,
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         }
@@ -313,7 +318,7 @@ class _Run:
                 with contextlib.suppress(OSError):
                     output.abort()
         kept = 0
-        if self.journal:
+        if self.journal is not None:
             kept = len(self.journal)
             with contextlib.suppress(OSError):
                 self.journal.close(keep=True)
@@ -356,12 +361,13 @@ def _entry(outcome: Any) -> Entry:
         return Entry("f", [], [outcome.kind, outcome.message, outcome.hint])
     if isinstance(outcome, Drop):
         return Entry("d", [], [outcome.by, outcome.reason, outcome.value, outcome.limit])
+    records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
     try:
-        if isinstance(outcome, Emit):
-            return Entry("k", [(name, record.encode()) for name, record in outcome.records])
-        return Entry("k", [("", outcome.encode())])
-    except ValueError as error:
-        return Entry("f", [], ["not-finite", str(error), None])
+        return Entry("k", [(name, record.encode()) for name, record in records])
+    except ValueError:
+        fields, bad = next((fields, record) for _, record in records if (fields := record.null_nonfinite()))
+        message = f"{', '.join(fields)}: not a finite number"
+        return Entry("f", [("", bad.encode())], ["not-finite", message, None])
 
 
 def _key(stage: Stage, record: Record) -> bytes:

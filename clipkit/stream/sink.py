@@ -155,7 +155,9 @@ def locked(path: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             file.close()
-            raise ClipkitError(f"another run (process {holder}) is writing {path.name}", "wait for it, or stop it") from None
+            raise ClipkitError(
+                f"another run (process {holder}) is writing {path.name}", "wait for it, or stop it"
+            ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
                 break

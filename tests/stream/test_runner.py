@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from toy import InlineToy, Toy
@@ -95,9 +95,8 @@ def test_keep_loses_nothing_and_later_verbs_pass_failures_through(manifest: Path
     assert broken["line"] == '{"id": "broken", ' and "in.jsonl:4" in broken["error"]["message"]
     assert (tmp_path / "a").read_bytes().splitlines()[4] == lines(60)[4]
     go(tmp_path / "a", tmp_path / "b", Toy({"salt": "other"}), on_error="fail")
-    for first, second in zip(kept, records(tmp_path / "b"), strict=False):
-        if "error" in first:
-            assert first == second
+    failed = [line for line in (tmp_path / "a").read_bytes().splitlines() if b'"error"' in line]
+    assert [line for line in (tmp_path / "b").read_bytes().splitlines() if b'"error"' in line] == failed
 
 
 def test_fail_stops_at_the_first_and_leaves_no_output(manifest: Path, tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ def test_retry_failed_tries_only_those_again(manifest: Path, tmp_path: Path) -> 
         def spec(self) -> dict[str, Any]:
             return Toy(self.config).spec()
 
-        tried: list[str] = []
+        tried: ClassVar[list[str]] = []
 
     go(manifest, tmp_path / "o", on_error="keep", resume=True)
     failed = {r["id"] for r in records(tmp_path / "o") if r.get("error", {}).get("type") in ("toy-bad", "not-finite")}
@@ -256,21 +255,27 @@ def spawn(*args: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*TOY, *args], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
 
+def finish(*args: str) -> int:
+    process = spawn(*args)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
 @pytest.mark.slow
 def test_killed_at_random_then_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(b"\n".join(lines(400)) + b"\n")
-    assert spawn(str(source), str(tmp_path / "fresh")).wait() == 3
+    assert finish(str(source), str(tmp_path / "fresh")) == 3
     out, pick = tmp_path / "o", random.Random(7)
     kills = 0
     for attempt in range(40):
         process = spawn(str(source), str(out), "--resume")
         try:
-            process.wait(timeout=0.25 + pick.random() * (0.2 + attempt * 0.05))
+            process.communicate(timeout=0.25 + pick.random() * (0.2 + attempt * 0.05))
             break
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.communicate()
             kills += 1
     assert kills >= 2
     for name in ("", ".rejects"):
@@ -292,7 +297,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: in
     assert process.returncode == code
     assert b"--resume" in err and b"Traceback" not in err
     assert not out.exists() and not (tmp_path / "o.part").exists()
-    assert spawn(str(source), str(out), "--resume").wait() == 3
+    assert finish(str(source), str(out), "--resume") == 3
 
 
 def test_a_second_run_with_the_same_output_refuses_and_names_the_first(tmp_path: Path) -> None:
@@ -305,9 +310,9 @@ def test_a_second_run_with_the_same_output_refuses_and_names_the_first(tmp_path:
     second = spawn(str(source), str(out))
     _, err = second.communicate(timeout=30)
     first.kill()
-    first.wait()
+    first.communicate()
     assert second.returncode == 1 and f"process {first.pid}".encode() in err
-    assert spawn(str(source), str(out), "--resume", "--delay=0").wait() == 3
+    assert finish(str(source), str(out), "--resume", "--delay=0") == 3
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

@@ -1,6 +1,6 @@
 """A small real stage, and a program around it: what the runner's tests run, in this process and in others.
 
-    python toy.py IN OUT [--resume ...]     exits as a verb would
+Run it as: python toy.py IN OUT [--resume ...]; it exits as a verb would.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main(argv: list[str]) -> int:
             assert name in names, name
             options[name] = value or True
     try:
-        return run(Toy({"salt": "s"}, {"delay": delay}), open_source(SourceOptions((source,))), RunOptions(out=out, **options))
+        return run(
+            Toy({"salt": "s"}, {"delay": delay}), open_source(SourceOptions((source,))), RunOptions(out=out, **options)
+        )
     except ClipkitError as error:
         print(f"{error} / {error.hint}", file=sys.stderr)
         return error.code
