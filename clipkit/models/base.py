@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,6 +76,8 @@ class Encoder:
     precision: str = "f32"  # "f32", "bf16", "f16"
     batch_size: int = 8  # images a call takes at best
     lanes: int = 0  # calls that may run at once; 0 = one per worker thread, each on one core
+    notices: Sequence[str] = ()  # what happened that a person should hear of at the end of a run (batches halved)
+    default_templates: tuple[str, ...] = ("a photo of a {}.",)  # what a label becomes where the user names no template
 
     @property
     def space(self) -> str:

@@ -1,0 +1,1 @@
+"""Models: a name to an encoder, whichever backend runs it. Importing this package imports nothing else."""

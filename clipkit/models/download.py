@@ -1,0 +1,56 @@
+"""Published weights on this machine: what is cached is used without asking the network, the rest is fetched once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipkit.errors import ClipkitError
+from clipkit.models import listing
+
+
+def weights(entry: dict[str, Any], shown: str) -> Path:
+    """The file of a tag's published weights. Raises ClipkitError where it is neither here nor to be had."""
+    if (path := listing.cached(entry)) is not None:
+        return path
+    from open_clip.pretrained import download_pretrained
+
+    source, names = listing.weights_file(entry)
+    try:
+        return Path(download_pretrained(entry))
+    except Exception as error:  # whatever the network, the hub or a proxy comes up with
+        raise _not_here(shown, source, names[0] if names else "", error) from None
+
+
+def repository(name: str) -> Path:
+    """The folder of a hub repository with its open_clip_config.json and weights. Raises ClipkitError."""
+    shown = f"hf-hub:{name}"
+    config = _hub_file(name, (listing.HUB_CONFIG,), shown)
+    file = _hub_file(name, listing.hub_names(), shown)
+    if file.parent != config.parent:
+        raise ClipkitError(
+            f"{shown}: {file.name} and {config.name} in the cache are of two revisions",
+            f"remove {file.parent.parent.parent}",
+        )
+    return config.parent
+
+
+def _hub_file(name: str, files: tuple[str, ...], shown: str) -> Path:
+    if (path := listing.cached_in_hub(name, files)) is not None:
+        return path
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    try:
+        return Path(download_pretrained_from_hf(name, filename=files[-1]))
+    except Exception as error:  # as above
+        raise _not_here(shown, name, files[0], error) from None
+
+
+def _not_here(shown: str, source: str, file: str, error: Exception) -> ClipkitError:
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    fetch = f"hf download {source} {file}" if file else source
+    where = listing.hub_folder() if file else listing.url_folder()
+    return ClipkitError(
+        f"{shown} is not on this machine and could not be downloaded from {source}: {reason[:200]}",
+        f"where there is a network: {fetch} (it is kept in {where}); or give a file: ARCH:path/to/checkpoint",
+    )

@@ -1,0 +1,145 @@
+"""What a user may give as `--model`, taken apart and checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clipkit.errors import UsageError
+from clipkit.models import listing
+
+LITE = "lite"
+MANIFEST = "clipkit.json"  # in a folder that `clipkit export` wrote
+HUB_CONFIG = listing.HUB_CONFIG  # in a folder as open_clip writes it and the hub holds it
+HUB_PREFIX = "hf-hub:"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+GRAMMAR = "lite, ARCH:TAG, ARCH:path/to/checkpoint, hf-hub:ORG/NAME or a folder; see `clipkit models`"
+
+Kind = Literal["lite", "onnx", "tag", "checkpoint", "hub", "folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A model asked for. arch: for `tag` and `checkpoint`. tag: its canonical spelling. path: file or folder.
+
+    repository: `ORG/NAME`, for `hub`.
+    """
+
+    kind: Kind
+    given: str
+    arch: str = ""
+    tag: str = ""
+    path: Path = Path()
+    repository: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The name for identities: as given, but without the folders of a path."""
+        if self.kind == "checkpoint":
+            return f"{self.arch}:{self.path.name}"
+        if self.kind == "tag":
+            return f"{self.arch}:{self.tag}"
+        return self.path.resolve().name if self.kind in ("onnx", "folder") else self.given
+
+
+def parse(name: str) -> ModelName:
+    """Take a model's name apart. A path contains a `/`; `lite` and `hf-hub:` are reserved.
+
+    Raises UsageError for what is no model: with close matches, an architecture's tags, or what a folder lacks.
+    """
+    if name == LITE:
+        return ModelName("lite", name)
+    if name.startswith(HUB_PREFIX):
+        repository = name.removeprefix(HUB_PREFIX)
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
+            raise UsageError(f"{name!r} names no repository", "expected hf-hub:ORG/NAME")
+        return ModelName("hub", name, repository=repository)
+    arch, colon, rest = name.partition(":")
+    if colon and "/" not in arch:
+        return _checkpoint(name, arch, rest) if "/" in rest else _tag(name, arch, rest)
+    if "/" in name:
+        return _folder(name)
+    if not name:
+        raise UsageError("no model is named", GRAMMAR)
+    raise _bare(name)
+
+
+def _checkpoint(name: str, arch: str, rest: str) -> ModelName:
+    _known_arch(arch)
+    path = Path(rest).expanduser()
+    if not path.exists():
+        raise UsageError(f"no checkpoint {rest}")
+    if not path.is_file():
+        raise UsageError(
+            f"{rest} is not a file", f"a folder with {MANIFEST} or {HUB_CONFIG} is named without the ARCH:"
+        )
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{rest} is not a checkpoint: expected {', '.join(SUFFIXES)}")
+    return ModelName("checkpoint", name, arch=arch, path=path)
+
+
+def _tag(name: str, arch: str, tag: str) -> ModelName:
+    _known_arch(arch)
+    tags = listing.tags(arch)
+    canonical = tag.lower().replace("-", "_")
+    if canonical not in tags:
+        hint = _close(canonical, tags, f"{arch}:") or (
+            f"its tags: {', '.join(tags)}" if tags else f"give {arch}:path/to/file"
+        )
+        raise UsageError(f"{arch} has no tag {tag!r}", hint)
+    return ModelName("tag", name, arch=arch, tag=canonical)
+
+
+def _folder(name: str) -> ModelName:
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        guess = _close(name.replace("/", "-"), listing.architectures())
+        if path.is_file():
+            raise UsageError(
+                f"{name} is a file: a checkpoint needs its architecture", f"give ARCH:{name}, such as ViT-B-32:{name}"
+            )
+        raise UsageError(f"no model folder {name}", guess or GRAMMAR)
+    if (path / MANIFEST).is_file():
+        return ModelName("onnx", name, path=path)
+    if (path / HUB_CONFIG).is_file():
+        return ModelName("folder", name, path=path)
+    raise UsageError(f"{name} holds no model: neither {MANIFEST} nor {HUB_CONFIG} is in it", GRAMMAR)
+
+
+def _bare(name: str) -> UsageError:
+    if name in listing.architectures():
+        tags = listing.tags(name)
+        if not tags:
+            return UsageError(f"{name} is an architecture without published weights", f"give {name}:path/to/checkpoint")
+        return UsageError(
+            f"{name} is an architecture: which weights?", "one of " + ", ".join(f"{name}:{tag}" for tag in tags)
+        )
+    if os.path.isdir(name):
+        return UsageError(f"no model {name!r}", f"for the folder of that name give ./{name}")
+    return UsageError(f"no model {name!r}", _close(name, [LITE, *listing.architectures()]) or GRAMMAR)
+
+
+def _known_arch(arch: str) -> None:
+    known = listing.architectures()
+    if arch in known or _registered(arch):
+        return
+    hint = _close(arch, known) or "`clipkit models` lists the architectures and their tags"
+    raise UsageError(f"no architecture {arch!r}", hint)
+
+
+def _registered(arch: str) -> bool:
+    """An architecture that this process added to open_clip (`add_model_config`)."""
+    library = sys.modules.get("open_clip")
+    return library is not None and arch in library.list_models()
+
+
+def _close(name: str, known: list[str], prefix: str = "") -> str:
+    folded = {candidate.casefold(): candidate for candidate in known}
+    longer = [candidate for candidate in folded if name and candidate.startswith(name.casefold())]
+    close = list(dict.fromkeys(longer + difflib.get_close_matches(name.casefold(), folded, n=3)))[:3]
+    return f"Did you mean {', '.join(prefix + folded[match] for match in close)}? See `clipkit models`" if close else ""

@@ -1,0 +1,352 @@
+"""The torch backend: any model of open_clip, on CUDA, MPS or CPU.
+
+torch's results for a row depend on the shape of its batch (1e-7 on a CPU), but, in one shape, neither on its place nor
+on its neighbours (measured for ViT, ResNet, ConvNeXt and CoCa towers at 4, 8 and 16; tests hold it). So a call always
+runs one shape, padded. On a CPU it takes one thread of torch's: the runner makes as many calls at once as it has cores.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import local
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, basic_clean, canonicalize_text
+from torch import nn
+from torch.nn import functional
+
+from clipkit.errors import ClipkitError, MissingPackage
+from clipkit.models import checkpoint, download, listing
+from clipkit.models.base import Encoder, Identity, Preprocess
+from clipkit.models.device import choose, choose_precision
+from clipkit.models.identity import weights_digest
+from clipkit.models.names import ModelName
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BATCH = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU: the best images/s per core of 1 to 32, with ViT-B-32
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+
+def load(name: ModelName, *, device: str = "auto", precision: str = "auto", threads: int = 1) -> OpenClipEncoder:
+    """An encoder from a tag, a checkpoint file, a hub repository or a folder in the hub's layout.
+
+    threads: torch's own, for the whole process. Raises ClipkitError for weights that cannot be had or don't fit.
+    """
+    device = choose(device)
+    precision = choose_precision(device, precision)
+    torch.set_num_threads(threads)
+    source = _resolve(name)
+    tokenizer = _tokenizer(source)
+    model, notices = _build(name, source)
+    identity = Identity(
+        name=name.shown,
+        weights=weights_digest(model.state_dict()),
+        preprocess=_preprocess(source.preprocess, model),
+        activation=_activation(model),
+        dim=int(source.config["embed_dim"]),
+    )
+    return OpenClipEncoder(model, tokenizer, identity, device=device, precision=precision, notices=notices)
+
+
+class OpenClipEncoder(Encoder):
+    """An open_clip model; `model` is in eval mode and belongs to the encoder from here on."""
+
+    backend: ClassVar[str] = "open_clip"
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, identity: Identity, *, device: str, precision: str, notices: list[str]
+    ) -> None:
+        self.identity = identity
+        self.device, self.precision = device, precision
+        self.notices = notices
+        kind = device.partition(":")[0]
+        self.batch_size, self.lanes = BATCH[kind], 0 if kind == "cpu" else 1
+        self.logit_scale = float(model.logit_scale.detach().exp())  # type: ignore[operator]
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias.detach())
+        self.context_length = int(tokenizer.context_length)
+        self._tokenizer = tokenizer
+        self._model = model.to(device).eval()
+        self._tower = ImageTower(self._model.visual)  # type: ignore[arg-type]
+        self.backbone_dim = self._tower.backbone_dim
+        if kind == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.benchmark = False
+
+    @property
+    def space(self) -> str:
+        return f"{super().space}/{self.batch_size}"
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        from clipkit.images.transform import apply
+
+        return apply(self.identity.preprocess, image)
+
+    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        joint, behind = self._run(self._images, torch.from_numpy(np.ascontiguousarray(batch)))
+        return joint, behind if backbone else None
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        if not texts:
+            return np.zeros((0, self.identity.dim), dtype=np.float32)
+        return self._run(self._texts, self._tokenizer(texts))[0]
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        return [count(self._tokenizer, text) for text in texts]
+
+    def close(self) -> None:
+        del self._model, self._tower
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _images(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        joint, behind = self._tower(batch)
+        return functional.normalize(joint.float(), dim=-1), None if behind is None else behind.float()
+
+    def _texts(self, batch: torch.Tensor) -> tuple[torch.Tensor, None]:
+        features = self._model.encode_text(batch, normalize=False)  # type: ignore[operator]
+        return functional.normalize(features.float(), dim=-1), None
+
+    def _run(
+        self, forward: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]], rows: torch.Tensor
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows [n, ...] through the model in batches of one padded shape."""
+        joint, behind = [], []
+        start = 0
+        while start < len(rows):
+            size = self.batch_size
+            part = rows[start : start + size]
+            try:
+                first, second = self._fixed(forward, part, size)
+            except torch.OutOfMemoryError:
+                self._halve(size)
+                continue
+            except RuntimeError as error:
+                if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+                    raise
+                self._halve(size)
+                continue
+            joint.append(first)
+            behind.append(second)
+            start += size
+        if not joint:
+            return np.zeros((0, self.identity.dim), np.float32), np.zeros((0, self.backbone_dim or 0), np.float32)
+        trunk = [part for part in behind if part is not None]
+        return np.concatenate(joint), np.concatenate(trunk) if trunk else None
+
+    def _fixed(
+        self,
+        forward: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
+        part: torch.Tensor,
+        size: int,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        padded = part.new_zeros((size, *part.shape[1:]))  # torch's own memory: its alignment is part of the promise
+        padded[: len(part)] = part
+        dtype = _DTYPES[self.precision]
+        lower = torch.autocast(self.device.partition(":")[0], dtype=dtype, enabled=dtype != torch.float32)
+        with torch.inference_mode(), lower:
+            first, second = forward(padded.to(self.device))
+        if not torch.isfinite(first[: len(part)]).all():
+            hint = "try --precision f32" if self.precision != "f32" else "the checkpoint may be broken"
+            raise ClipkitError(f"{self.identity.name} gave features that are not finite in {self.precision}", hint)
+        return tuple(None if out is None else out[: len(part)].cpu().numpy() for out in (first, second))  # type: ignore[return-value]
+
+    def _halve(self, size: int) -> None:
+        if size == 1:
+            raise ClipkitError(
+                f"out of memory on {self.device} even for one image at a time",
+                "use --device cpu, a smaller model, or free it",
+            )
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        self.batch_size = size // 2
+        self.notices.append(f"out of memory on {self.device}: batches are {size // 2} instead of {size} from here on")
+
+
+class ImageTower:
+    """An open_clip image tower, giving the joint features [n, d] and those before the projection [n, backbone_dim].
+
+    The latter are, for a ViT, the pooled tokens before `proj`; for OpenAI's ResNets, the mean over places of what
+    enters the attention pool; for timm trunks, what enters the projection. A tower without one (SigLIP) has none.
+    """
+
+    def __init__(self, visual: nn.Module) -> None:
+        self._visual = visual
+        self._seen = local()
+        self._proj: torch.Tensor | None = None
+        self.backbone_dim: int | None = None
+        if isinstance(getattr(visual, "proj", None), nn.Parameter):
+            # With its `proj` taken away the tower returns what comes before it, and the product is done here.
+            self._proj, visual.proj = visual.proj, None  # type: ignore[assignment]
+            self.backbone_dim = int(self._proj.shape[0])  # type: ignore[union-attr]
+        elif (entrance := _projection(visual)) is not None:
+            module, self.backbone_dim = entrance
+            module.register_forward_pre_hook(lambda _, args: setattr(self._seen, "value", args[0]))
+
+    def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        out = self._visual(batch)
+        pooled = out[0] if isinstance(out, tuple) else out  # CoCa's towers give their tokens too
+        if self._proj is not None:
+            return pooled @ self._proj, pooled
+        if self.backbone_dim is None:
+            return pooled, None
+        behind = self._seen.value
+        del self._seen.value
+        return pooled, behind.mean(dim=(2, 3)) if behind.ndim == 4 else behind
+
+
+def _projection(visual: nn.Module) -> tuple[nn.Module, int] | None:
+    """The module that takes backbone features to the joint space, and their width; None if there is none."""
+    if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
+        return visual.attnpool, visual.attnpool.c_proj.in_features
+    head, trunk = getattr(visual, "head", None), getattr(visual, "trunk", None)
+    if trunk is None:
+        return None
+    if isinstance(head, nn.Sequential) and len(head):
+        return head, int(trunk.num_features)
+    classifier = trunk.get_classifier()
+    return (classifier, classifier.in_features) if isinstance(classifier, nn.Linear) else None
+
+
+def count(tokenizer: Any, text: str) -> int:
+    """Tokens of a text, specials included, before any cut."""
+    if isinstance(tokenizer, HFTokenizer):
+        return len(tokenizer.tokenizer(tokenizer.clean_fn(text)).input_ids)
+    if isinstance(tokenizer, SigLipTokenizer):
+        return len(tokenizer.tokenizer(canonicalize_text(basic_clean(text))).input_ids)
+    return len(tokenizer.encode(text)) + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from. architecture, tokenizer: as open_clip takes them (`ViT-B-32`, `local-dir:...`)."""
+
+    architecture: str
+    config: dict[str, Any]
+    weights: Path
+    preprocess: dict[str, Any]
+    tokenizer: str
+
+
+def _resolve(name: ModelName) -> Source:
+    """Find (or fetch) the files of a model and what describes them."""
+    if name.kind == "tag":
+        entry = listing.pretrained()[name.arch][name.tag]
+        config = listing.config(name.arch)
+        trained = checkpoint.Trained(bool(entry.get("quick_gelu")), "open_clip's list says so")
+        checkpoint.check_activation(name.shown, name.arch, bool(config.get("quick_gelu")), trained)
+        return Source(name.arch, config, download.weights(entry, name.shown), entry, name.arch)
+    if name.kind == "checkpoint":
+        config = open_clip.get_model_config(name.arch)
+        beside = checkpoint.sidecar(name.path.parent) or {}
+        preprocess = beside.get("preprocess_cfg") or listing.usual_preprocess(name.arch)
+        carries = beside and (name.path.parent / "tokenizer.json").is_file()
+        return Source(
+            name.arch, config, name.path, preprocess, f"local-dir:{name.path.parent}" if carries else name.arch
+        )
+    folder = name.path if name.kind == "folder" else download.repository(name.repository)
+    described = checkpoint.sidecar(folder)
+    if described is None:
+        raise ClipkitError(f"{name.given} has no {listing.HUB_CONFIG}: it is no open_clip model")
+    weights = next((path for file in listing.hub_names() if (path := folder / file).is_file()), None)
+    if weights is None:
+        raise ClipkitError(f"{name.given} has no weights: expected {' or '.join(listing.hub_names())} in it")
+    local = f"local-dir:{folder}"
+    tokenizer = local if name.kind == "folder" else name.given
+    return Source(local, described["model_cfg"], weights, described.get("preprocess_cfg") or {}, tokenizer)
+
+
+def _build(name: ModelName, source: Source) -> tuple[nn.Module, list[str]]:
+    """The model with its weights, f32 on the CPU, and what the user should hear."""
+    state = checkpoint.read_state(source.weights)
+    notices = []
+    if name.kind == "checkpoint":
+        trained = checkpoint.trained_with(name.path, state)
+        quick_gelu = bool(source.config.get("quick_gelu"))
+        if trained is not None:
+            checkpoint.check_activation(f"{name.arch}:{name.path}", name.arch, quick_gelu, trained)
+        elif (other := listing.twin(name.arch)) is not None:
+            has = "QuickGELU" if quick_gelu else "GELU"
+            notices.append(
+                f"nothing beside {name.path} says its activation: {has} is taken, as in {name.arch} (not {other})"
+            )
+    with _quiet():
+        try:
+            model = open_clip.create_model(source.architecture, load_weights=False, pretrained_text=False)
+        except ImportError as error:
+            raise _missing(error, name.shown) from None
+        except (RuntimeError, OSError) as error:
+            raise ClipkitError(f"open_clip cannot build {name.shown}: {str(error).splitlines()[0]}") from None
+        notices += checkpoint.fill(model, source.weights, state, name.shown)
+    return model, notices
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's log lines, which warn that a model not yet filled is random."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _tokenizer(source: Source) -> Any:
+    try:
+        return open_clip.get_tokenizer(source.tokenizer)
+    except ImportError as error:
+        raise _missing(error, f"the tokenizer of {source.tokenizer}") from None
+    except (OSError, ValueError) as error:
+        wanted = source.config["text_cfg"].get("hf_tokenizer_name") or source.tokenizer
+        reason = str(error).splitlines()[0]
+        hint = f"where there is a network: hf download {wanted}"
+        raise ClipkitError(f"the tokenizer {wanted} could not be had: {reason}", hint) from None
+
+
+def _missing(error: ImportError, purpose: str) -> MissingPackage:
+    package = error.name or "transformers"
+    return MissingPackage(package, purpose, f"pip install {package}")
+
+
+def _preprocess(config: dict[str, Any], model: nn.Module) -> Preprocess:
+    """open_clip's description of the pixels as ours; the size is the image tower's."""
+    described = open_clip.transform.PreprocessCfg(**open_clip.transform.merge_preprocess_dict({}, config))
+    size = model.visual.image_size  # type: ignore[union-attr]
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    return Preprocess(
+        size=(int(height), int(width)),
+        mean=_channels(described.mean),
+        std=_channels(described.std),
+        resize_mode=described.resize_mode,
+        interpolation="bilinear" if described.interpolation == "bilinear" else "bicubic",  # `random` is for training
+        fill=described.fill_color,
+    )
+
+
+def _channels(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _activation(model: nn.Module) -> str:
+    """The GELUs of a model: `gelu`, `quickgelu`, `gelu_tanh`, or several with `+`."""
+    found = set()
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind == "QuickGELU":
+            found.add("quickgelu")
+        elif kind == "GELUTanh" or (kind == "GELU" and getattr(module, "approximate", "none") == "tanh"):
+            found.add("gelu_tanh")
+        elif kind == "GELU":
+            found.add("gelu")
+    return "+".join(sorted(found)) or "none"
