@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 import warnings
 from typing import NoReturn
 
@@ -29,7 +31,15 @@ General
 
 def main() -> NoReturn:
     """The entry point of the script `clipkit`."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if any(thread.name == "read" for thread in threading.enumerate()):
+        # A run that stopped early may have left its reader in a read of stdin, which nothing can wake:
+        # Python would abort while it takes itself apart. All output is flushed or renamed by now.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(args: list[str]) -> int:

@@ -1,5 +1,7 @@
 """Classify images by the labels you name.
 
+Group: Ask a model
+
 Adds `pred` to each record: the best label, its probability, the margin to the next, and
 the top k. The labels are a list or a file: @labels.txt (one a line), @labels.json (a list,
 or an object of label to descriptions). Streams.
