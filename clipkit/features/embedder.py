@@ -1,0 +1,199 @@
+"""What every verb that looks at images or captions shares: one opening, one decode, one encoding, one cache."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+
+from clipkit.errors import ClipkitError
+from clipkit.features.cache import Cache, image_key, text_key
+
+if TYPE_CHECKING:
+    from clipkit.images.opener import Opener
+    from clipkit.models.base import Encoder, Preprocess
+
+JOINT: Final = "joint"
+BACKBONE: Final = "backbone"
+_TEXTS_AT_ONCE: Final = 256
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class ImageItem:
+    """An image ready for `Embedder.encode`: the vectors that the cache knew, or else the model's input.
+
+    keys: output -> cache key. vectors: output -> f32 [d]. pixels: f32 [3, h, w], or None where nothing is to compute.
+    """
+
+    keys: dict[str, bytes]
+    vectors: dict[str, np.ndarray]
+    pixels: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """joint: unit rows f32 [n, d]. backbone: f32 [n, b] as the model gives them, or None if not asked for."""
+
+    joint: np.ndarray
+    backbone: np.ndarray | None = None
+
+
+class Embedder:
+    """Images and texts to features, through the cache. Warm equals cold, bit for bit.
+
+    Its methods may be called from several threads; `encode` and `encode_texts` by as many as `Encoder.lanes` allows.
+    """
+
+    def __init__(self, encoder: Encoder, opener: Opener, cache: Cache, *, exact_decode: bool = False) -> None:
+        self.encoder = encoder
+        self._opener = opener
+        self._cache = cache
+        self._fit = None if exact_decode else short_side(encoder.identity.preprocess)
+        self._decode_mode = "exact" if exact_decode else "scaled"
+        self._cut = 0
+        self._lock = threading.Lock()
+
+    @property
+    def item_bytes(self) -> int:
+        """The most an ImageItem holds."""
+        height, width = self.encoder.identity.preprocess.size
+        return 4 * (3 * height * width + self.encoder.identity.dim + (self.encoder.backbone_dim or 0))
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should hear at the end of a run."""
+        if not self._cut:
+            return []
+        name, limit = self.encoder.identity.name, self.encoder.context_length
+        return [f"{self._cut:,} texts were cut: {name} reads {limit} tokens"]
+
+    def stamp(self, reference: str) -> str:
+        """What tells that an image changed without reading it (size and mtime)."""
+        return self._opener.stamp(reference)
+
+    def prepare_image(self, reference: str, *, backbone: bool = False) -> ImageItem:
+        """Open an image and look it up; where a vector is missing, decode it and make the model's input.
+
+        For worker threads. Raises RecordError for an image that is missing, broken or refused.
+        """
+        data = self._opener.read(reference)
+        content = hashlib.sha256(data).digest()
+        widths = self._widths(backbone)
+        keys = {output: self._image_key(content, output) for output in widths}
+        found = self._cache.get_many(keys.values())
+        vectors = {output: found[key] for output, key in keys.items() if _fits(found.get(key), widths[output])}
+        return ImageItem(keys, vectors, None if len(vectors) == len(keys) else self._pixels(data))
+
+    def encode(self, items: Sequence[ImageItem], *, backbone: bool = False) -> ImageFeatures:
+        """Features of prepared images, in order; `backbone` as in `prepare_image`. The model runs for misses only."""
+        waiting = {item.keys[JOINT]: item for item in items if item.pixels is not None}  # equal images once
+        fresh: dict[bytes, dict[str, np.ndarray]] = {}
+        for some in _batches(list(waiting.values()), self.encoder.batch_size):
+            batch = np.stack([item.pixels for item in some if item.pixels is not None])
+            joint, behind = self.encoder.encode_images(batch, backbone=backbone)
+            computed = {JOINT: joint} | ({BACKBONE: behind} if backbone and behind is not None else {})
+            for output, rows in computed.items():
+                self._keep({item.keys[output]: row for item, row in zip(some, rows, strict=True)}, output)
+            for row, item in enumerate(some):
+                fresh[item.keys[JOINT]] = {output: rows[row] for output, rows in computed.items()}
+        vectors = [item.vectors if item.pixels is None else fresh[item.keys[JOINT]] for item in items]
+        joined = {
+            output: _stack((v[output] for v in vectors), width) for output, width in self._widths(backbone).items()
+        }
+        return ImageFeatures(joined[JOINT], joined.get(BACKBONE))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit features f32 [n, d] of texts, through the cache; texts that the model cuts are counted in `notices`."""
+        self._count_cut(texts)
+        keys = [text_key(text, self.encoder.space) for text in texts]
+        width = self.encoder.identity.dim
+        known = {key: row for key, row in self._cache.get_many(keys).items() if _fits(row, width)}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        for some in _batches(list(missing.items()), _TEXTS_AT_ONCE):
+            rows = self.encoder.encode_texts([text for _, text in some])
+            fresh = {key: row for (key, _), row in zip(some, rows, strict=True)}
+            self._keep(fresh, "text")
+            known |= fresh
+        return _stack((known[key] for key in keys), width)
+
+    def close(self) -> None:
+        """Write what the cache has gathered and release the model."""
+        self._cache.close()
+        self.encoder.close()
+
+    def _widths(self, backbone: bool) -> dict[str, int]:
+        """The outputs asked for and their dimensions. Raises ClipkitError where the model lacks one."""
+        widths = {JOINT: self.encoder.identity.dim}
+        if backbone:
+            if self.encoder.backbone_dim is None:
+                raise ClipkitError(f"{self.encoder.identity.name} has no backbone features")
+            widths[BACKBONE] = self.encoder.backbone_dim
+        return widths
+
+    def _image_key(self, content: bytes, output: str) -> bytes:
+        return image_key(content, self.encoder.space, output, "plain", self._decode_mode)
+
+    def _pixels(self, data: bytes) -> np.ndarray:
+        from clipkit.images.decode import decode
+
+        return self.encoder.preprocess(decode(data, fit=self._fit))
+
+    def _keep(self, rows: dict[bytes, np.ndarray], output: str) -> None:
+        self._cache.put_many(rows, f"{self.encoder.identity} {output}")
+
+    def _count_cut(self, texts: Iterable[str]) -> None:
+        limit = self.encoder.context_length
+        # A token stands for a byte at least: most texts need not be tokenized to know that they fit.
+        long = [text for text in texts if len(text.encode("utf-8", "replace")) > limit - 2]
+        if long:
+            cut = sum(tokens > limit for tokens in self.encoder.count_tokens(long))
+            with self._lock:
+                self._cut += cut
+
+
+def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
+    """The embedder that a stage describes. Of both, all but `model` may be absent.
+
+    config: model, device, precision, batch_size, exact_decode.
+    runtime: root, confine, remote, cache (a folder, or None for off), cache_bytes.
+    Raises ClipkitError for a model that cannot be loaded.
+    """
+    from clipkit.images.opener import Opener
+    from clipkit.models.load import load
+
+    encoder = load(
+        config["model"], device=config.get("device") or "auto", precision=config.get("precision") or "auto", threads=1
+    )
+    if config.get("batch_size"):
+        encoder.batch_size = config["batch_size"]
+    opener = Opener(
+        root=runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
+    )
+    folder = runtime.get("cache")
+    cache = Cache.open(Path(folder) if folder else None, runtime.get("cache_bytes", 0))
+    return Embedder(encoder, opener, cache, exact_decode=config.get("exact_decode", False))
+
+
+def short_side(preprocess: Preprocess) -> int:
+    """The short side that a scaled decode must keep, in pixels, so that what follows never enlarges."""
+    return max(*preprocess.size, preprocess.resize or 0)
+
+
+def _fits(row: np.ndarray | None, width: int) -> bool:
+    return row is not None and row.shape == (width,)
+
+
+def _stack(rows: Iterable[np.ndarray], width: int) -> np.ndarray:
+    """Rows [d] to f32 [n, d], also for n = 0."""
+    return np.array(list(rows), dtype=np.float32).reshape(-1, width)
+
+
+def _batches(items: list[T], size: int) -> Iterable[list[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
