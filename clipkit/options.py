@@ -50,10 +50,10 @@ def parse_map(text: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(OptionGroup):
-    """What a verb reads and writes, and what happens to a record that fails."""
+class InputOptions(OptionGroup):
+    """What a verb reads; on its own for those that write no records."""
 
-    title: ClassVar[str] = "Input and output"
+    title: ClassVar[str] = "Input"
 
     sources: Annotated[
         list[str],
@@ -62,10 +62,6 @@ class StreamOptions(OptionGroup):
             help="Images, folders, .jsonl, .csv, .tsv, .parquet or .tar files; none or - is standard input.",
         ),
     ] = field(default_factory=list)
-    out: Annotated[
-        str | None, Option("-o", "--out", metavar="FILE", help="Write here, under this name only when complete.")
-    ] = None
-    json: Annotated[bool, Option("--json", help="Records, also on a terminal.")] = False
     root: Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")] = None
     map: Annotated[
         dict[str, str] | None,
@@ -78,6 +74,19 @@ class StreamOptions(OptionGroup):
     ] = "error"
     limit: Annotated[int | None, Option(min=0, metavar="N", help="Read at most N records.")] = None
     shard: Annotated[Shard | None, Option(parser=parse_shard, metavar="I/N", help="Do part I of N.")] = None
+    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices, no progress and no summary.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(InputOptions):
+    """What a verb reads and writes, and what happens to a record that fails."""
+
+    title: ClassVar[str] = "Input and output"
+
+    out: Annotated[
+        str | None, Option("-o", "--out", metavar="FILE", help="Write here, under this name only when complete.")
+    ] = None
+    json: Annotated[bool, Option("--json", help="Records, also on a terminal.")] = False
     on_error: Annotated[
         Literal["fail", "skip", "keep"] | None,
         Option(
@@ -93,7 +102,6 @@ class StreamOptions(OptionGroup):
     workers: Annotated[int | None, Option(min=1, metavar="N", help="Threads. Default: one a core.")] = None
     lenient: Annotated[bool, Option("--lenient", help="Exit 0 even if some records failed.")] = False
     exit_status: Annotated[bool, Option("-e", "--exit-status", help="Exit 4 if no record is left.")] = False
-    quiet: Annotated[bool, Option("-q", "--quiet", help="No progress and no summary.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,16 @@ def source(io: InputOptions) -> Source:
             shard=io.shard,
             limit=io.limit,
         ),
-        **({"note": lambda message: None} if io.quiet else {}),
+        note=_say_nothing if io.quiet else _say,
     )
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def root(io: InputOptions) -> str | None:

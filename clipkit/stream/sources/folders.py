@@ -13,10 +13,8 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.stream.sources.context import MAX_SIDECAR, Item, Reading
 from clipkit.stream.sources.places import nfc
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
-    + (".avif", ".avifs", ".heic", ".heif", ".hif")
-)
+_PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".avifs", ".heic", ".heif", ".hif")
+IMAGE_SUFFIXES = frozenset((*_PHOTOS, ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff"))
 _SIDECARS = (".txt", ".json")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

@@ -29,9 +29,9 @@ _SUFFIXES = {
 }
 _PACKED_TAR = (".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 # Named by a user, these are taken for images, so that the opener can say why they are refused.
+_RAW = (".cr2", ".nef", ".dng", ".arw")
 _OTHER_IMAGES = frozenset(
-    (".svg", ".svgz", ".ico", ".psd", ".jp2", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".eps", ".pcx")
-    + (".cr2", ".nef", ".dng", ".arw", ".pdf")
+    (*_RAW, ".svg", ".svgz", ".ico", ".psd", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".eps", ".pdf")
 )
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")

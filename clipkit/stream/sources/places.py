@@ -111,7 +111,7 @@ class Places:
         return self.id_of_path(os.path.join(self.root, reference))
 
     def reference_to(self, path: str) -> str:
-        """How a record names a file typed as `path`, which is seen from the current folder, so that the root leads to it.
+        """How a record names a file that was typed as `path` in the current folder, so that the root leads to it.
 
         Relative to the root inside it. Outside it a path stays what it was: absolute, or relative.
         """

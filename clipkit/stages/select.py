@@ -1,0 +1,156 @@
+"""Stages that only choose records or fields: cat, head and set."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from clipkit.errors import RecordError, UsageError
+from clipkit.stream.record import Record
+from clipkit.stream.stage import Outcome, Stage
+from clipkit.stream.table import Column
+
+# What a terminal shows of plain records.
+RECORD_COLUMNS = (
+    Column("id", 32, lambda record: record.id or ""),
+    Column("label", 12, lambda record: str(record.get("label") or "")),
+    Column("text", 48, lambda record: str(record.get("text") or "")),
+)
+
+
+class Cat(Stage):
+    """Keeps every record as it is, byte for byte."""
+
+    verb: ClassVar[str] = "cat"
+    inline: ClassVar[bool] = True
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        return items
+
+
+class Head(Cat):
+    """As Cat; it is the source that ends early."""
+
+    verb: ClassVar[str] = "head"
+
+
+class SetFields(Stage):
+    """Renames, sets, drops and keeps fields, in this order; names may be dotted (`scores.clip`).
+
+    config: rename {old: new}; values {name: JSON value}; drop [names]; keep [names], [] for all.
+    What `via` says of a field goes where the field goes: along with a rename, away when it is set or dropped.
+    """
+
+    verb: ClassVar[str] = "set"
+    inline: ClassVar[bool] = True
+
+    def setup(self) -> None:
+        rename: dict[str, str] = self.config["rename"]
+        self._plain = {old: new for old, new in rename.items() if "." not in old + new}
+        self._dotted = {old: new for old, new in rename.items() if old not in self._plain}
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        return [self._change(record) for record in items]
+
+    def _change(self, record: Record) -> Record:
+        record.rename(self._plain)
+        for old, new in self._plain.items():
+            _move_via(record, old, new)
+        for old, new in self._dotted.items():
+            _rename_dotted(record, old, new)
+        for name, value in self.config["values"].items():
+            record.put(name, value)
+            _move_via(record, name, None)
+        for name in self.config["drop"]:
+            if record.discard(name):
+                _move_via(record, name, None)
+        if self.config["keep"]:
+            _project(record, self.config["keep"])
+        return record
+
+
+def parse_values(words: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` words as {name: value}: a value that reads as JSON is that JSON, any other is a string."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--value takes NAME=VALUE, not {word!r}", "for example: --value label=cat")
+        try:
+            values[name] = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError):
+            values[name] = text
+    return values
+
+
+def parse_renames(words: list[str]) -> dict[str, str]:
+    """`NEW=OLD,...` words as {old: new}, in the order of `--map`."""
+    renames: dict[str, str] = {}
+    for pair in parse_names(words):
+        new, _, old = pair.partition("=")
+        if not new or not old:
+            raise UsageError(f"--rename takes NEW=OLD, not {pair!r}", "for example: --rename text=caption")
+        if old in renames or new in renames.values():
+            raise UsageError(f"--rename names {old if old in renames else new!r} twice")
+        renames[old] = new
+    return renames
+
+
+def parse_names(words: list[str]) -> list[str]:
+    """`A,B` words as one list of names."""
+    return [name.strip() for word in words for name in word.split(",") if name.strip()]
+
+
+def _rename_dotted(record: Record, old: str, new: str) -> None:
+    missing = object()
+    value = record.lookup(old, missing)
+    if value is missing:
+        return
+    if record.lookup(new, missing) is not missing:
+        raise RecordError(
+            "field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=record.where
+        )
+    record.put(new, value)
+    record.discard(old)
+    _move_via(record, old, new)
+
+
+def _move_via(record: Record, old: str, new: str | None) -> None:
+    """Rename or forget the `via` entries of a field and of the fields in it."""
+    via = record.get("via")
+    if not isinstance(via, dict):
+        return
+    inside = old + "."
+    moved = {}
+    for name, maker in via.items():
+        if name == old or name.startswith(inside):
+            if new is not None:
+                moved[new + name[len(old) :]] = maker
+        else:
+            moved[name] = maker
+    if moved == via:
+        return
+    if moved:
+        record["via"] = moved
+    else:
+        del record["via"]
+
+
+def _project(record: Record, names: list[str]) -> None:
+    """Leave only these fields, in the record's own order; of an object of which only parts are named, those parts."""
+    whole = {name for name in names if name in record or "." not in name}
+    parts: dict[str, set[str]] = {}
+    for name in names:
+        head, dot, rest = name.partition(".")
+        if dot and name not in record:
+            parts.setdefault(head, set()).add(rest)
+    for field in list(record):
+        if field in whole:
+            continue
+        value = record[field] if field in parts else None
+        if not isinstance(value, dict) or not parts[field] & value.keys():
+            del record[field]
+            continue
+        for inner in value.keys() - parts[field]:
+            record.discard(f"{field}.{inner}")
