@@ -1,0 +1,5 @@
+"""`lite`, the model that the package carries: no network, no torch. MODEL_CARD.md says what it is and isn't good for."""
+
+from clipkit.models.lite.encoder import Lite, load
+
+__all__ = ["Lite", "load"]

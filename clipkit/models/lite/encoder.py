@@ -1,0 +1,144 @@
+"""The carried model on onnxruntime: one image or one text a run, so that no row can depend on its neighbours."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clipkit.errors import ClipkitError
+from clipkit.models.base import Encoder, Identity, Preprocess
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from tokenizers import Tokenizer
+
+FOLDER = Path(__file__).parent
+SEMANTIC_DIM, DETAIL_DIM, BACKBONE_DIM = 384, 128, 1280
+
+# the classification backbone's own: short side 256, the middle 224 x 224, (x - 127) / 128
+PREPROCESS = Preprocess(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3, resize=256)
+
+
+def load(threads: int = 1) -> Lite:
+    """The carried model. threads: cores a single call of `encode_images` or `encode_texts` may use; results don't depend on it.
+
+    Raises ClipkitError if its files are missing.
+    """
+    return Lite(threads)
+
+
+class Lite(Encoder):
+    """Features are [semantic, 2 detail] / sqrt(5) of an image and [semantic, 0] of a text, 384 + 128 wide.
+
+    Texts meet the semantic part alone; images meet each other in both. Each of the two networks is opened when first used.
+    Safe to call from several threads.
+    """
+
+    backend: ClassVar[str] = "lite"
+
+    def __init__(self, threads: int = 1) -> None:
+        manifest = json.loads(_carried("lite.json").read_bytes())
+        self.identity = Identity("lite", manifest["weights"], PREPROCESS, "relu6", SEMANTIC_DIM + DETAIL_DIM)
+        self.logit_scale = manifest["logit_scale"]
+        self.context_length = manifest["context_length"]
+        self.backbone_dim = BACKBONE_DIM
+        self._threads = threads
+        self._image_network = _Once(lambda: _open_session("image.onnx"))
+        self._text_network = _Once(lambda: _open_session("text.onnx"))
+        self._tokenizer = _Once(_open_tokenizer)
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        from clipkit.images.transform import apply
+
+        return apply(PREPROCESS, image)
+
+    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels f32 [n, 3, 224, 224] to unit features f32 [n, 512] and, if asked for, pooled features f32 [n, 1280]."""
+        import numpy as np
+
+        network = self._image_network()
+        joint = np.empty((len(batch), self.identity.dim), np.float32)
+        pooled = np.empty((len(batch), BACKBONE_DIM), np.float32)
+
+        def encode(row: int) -> None:
+            joint[row], pooled[row] = (output[0] for output in network.run(["joint", "pooled"], {"pixels": batch[row : row + 1]}))
+
+        self._each(encode, len(batch))
+        return joint, pooled if backbone else None
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        """Texts to unit features f32 [n, 512]; a text is cut to 128 tokens, the length that the text model was trained at."""
+        import numpy as np
+
+        network = self._text_network()
+        tokens = [self._cut(ids) for ids in self._ids(texts)]
+        joint = np.empty((len(texts), self.identity.dim), np.float32)
+
+        def encode(row: int) -> None:
+            joint[row] = network.run(["joint"], {"ids": np.array([tokens[row]])})[0][0]
+
+        self._each(encode, len(texts))
+        return joint
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self._ids(texts)]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        tokenizer = self._tokenizer()
+        return [tokenizer.encode(text).ids for text in texts]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """The first tokens that fit, and the closing [SEP]."""
+        return ids if len(ids) <= self.context_length else [*ids[: self.context_length - 1], ids[-1]]
+
+    def _each(self, encode: Callable[[int], None], rows: int) -> None:
+        if min(self._threads, rows) <= 1:
+            for row in range(rows):
+                encode(row)
+            return
+        with ThreadPoolExecutor(min(self._threads, rows)) as pool:
+            for _ in pool.map(encode, range(rows)):
+                pass
+
+
+class _Once:
+    """A value made by the first caller; callers that come meanwhile wait for it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._value: Any = None
+
+    def __call__(self) -> Any:
+        if self._value is None:
+            with self._lock:
+                if self._value is None:
+                    self._value = self._make()
+        return self._value
+
+
+def _open_session(name: str) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # rows, not operators, are spread over cores
+    return ort.InferenceSession(_carried(name), options, providers=["CPUExecutionProvider"])
+
+
+def _open_tokenizer() -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(_carried("tokenizer.json")))
+
+
+def _carried(name: str) -> Path:
+    """A file of the model."""
+    path = FOLDER / name
+    if not path.is_file():
+        raise ClipkitError(f"the file {name} of the model lite is missing", "install clipkit again")
+    return path
