@@ -74,13 +74,13 @@ def available() -> tuple[list[Verb], list[Verb]]:
     return verbs, hidden
 
 
-def groups() -> dict[str, list[Verb]]:
-    """All verbs under their headings, in the order of `clipkit --help`."""
+def grouped(verbs: list[Verb]) -> dict[str, list[Verb]]:
+    """Verbs under their headings, in the order of `clipkit --help`."""
     order: tuple[str, ...] = importlib.import_module("clipkit.commands").GROUPS
     found: dict[str, list[Verb]] = {group: [] for group in order}
-    for verb in sorted(available()[0], key=lambda verb: (verb.group == PLUGIN_GROUP, verb.group, verb.name)):
+    for verb in sorted(verbs, key=lambda verb: (verb.group == PLUGIN_GROUP, verb.group, verb.name)):
         found.setdefault(verb.group, []).append(verb)
-    return {group: verbs for group, verbs in found.items() if verbs}
+    return {group: members for group, members in found.items() if members}
 
 
 def close_to(name: str) -> list[str]:
