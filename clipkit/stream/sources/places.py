@@ -9,7 +9,7 @@ import unicodedata
 from functools import lru_cache
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_MEMBER = re.compile(r"\.tar#", re.IGNORECASE)
+_MEMBER = re.compile(r"\.tar#")
 _PLAIN = re.compile(r"(?!/)(?!.*(?:^|/)\.{0,2}(?:/|$))[^\\:#]+", re.DOTALL)  # relative, with no empty, `.` or `..` step
 
 
@@ -44,7 +44,7 @@ def member_key(member: str) -> tuple[str, str] | None:
 def shard_stem(path: str) -> str:
     """`data/train-0001.tar` to `train-0001`."""
     base = os.path.basename(path)
-    return base[:-4] if base.lower().endswith(".tar") else base
+    return base.removesuffix(".tar")
 
 
 def nfc(text: str) -> str:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.stream.sources.context import MAX_SIDECAR, Item, Reading
 from clipkit.stream.sources.folders import IMAGE_SUFFIXES, merge_fields
 from clipkit.stream.sources.places import member_key, nfc, shard_stem
@@ -37,6 +37,8 @@ def read_tar(reading: Reading) -> Iterator[Item]:
     still holds is given, then a ClipkitError is raised.
     """
     shown = reading.input.shown
+    if not shown.endswith(".tar"):
+        raise UsageError(f"{shown} is a tar, but isn't called so", "rename it: records refer to SHARD.tar#MEMBER")
     reference = reading.places.reference_to(reading.input.path)
     left_out: Counter[str] = Counter()
     try:
