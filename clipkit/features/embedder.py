@@ -29,9 +29,11 @@ T = TypeVar("T")
 class ImageItem:
     """An image ready for `Embedder.encode`: the vectors that the cache knew, or else the model's input.
 
-    keys: output -> cache key. vectors: output -> f32 [d]. pixels: f32 [3, h, w], or None where nothing is to compute.
+    space: `Encoder.space` when it was prepared. keys: output -> cache key. vectors: output -> f32 [d].
+    pixels: f32 [3, h, w], or None where nothing is to compute.
     """
 
+    space: str
     keys: dict[str, bytes]
     vectors: dict[str, np.ndarray]
     pixels: np.ndarray | None
@@ -69,10 +71,9 @@ class Embedder:
     @property
     def notices(self) -> list[str]:
         """What a person should hear at the end of a run."""
-        if not self._cut:
-            return []
         name, limit = self.encoder.identity.name, self.encoder.context_length
-        return [f"{self._cut:,} texts were cut: {name} reads {limit} tokens"]
+        cut = [f"{self._cut:,} texts were cut: {name} reads {limit} tokens"] if self._cut else []
+        return [*self.encoder.notices, *cut]
 
     def stamp(self, reference: str) -> str:
         """What tells that an image changed without reading it (size and mtime)."""
@@ -85,11 +86,11 @@ class Embedder:
         """
         data = self._opener.read(reference)
         content = hashlib.sha256(data).digest()
-        widths = self._widths(backbone)
-        keys = {output: self._image_key(content, output) for output in widths}
+        widths, space = self._widths(backbone), self.encoder.space
+        keys = {output: image_key(content, space, output, "plain", self._decode_mode) for output in widths}
         found = self._cache.get_many(keys.values())
         vectors = {output: found[key] for output, key in keys.items() if _fits(found.get(key), widths[output])}
-        return ImageItem(keys, vectors, None if len(vectors) == len(keys) else self._pixels(data))
+        return ImageItem(space, keys, vectors, None if len(vectors) == len(keys) else self._pixels(data))
 
     def encode(self, items: Sequence[ImageItem], *, backbone: bool = False) -> ImageFeatures:
         """Features of prepared images, in order; `backbone` as in `prepare_image`. The model runs for misses only."""
@@ -100,7 +101,7 @@ class Embedder:
             joint, behind = self.encoder.encode_images(batch, backbone=backbone)
             computed = {JOINT: joint} | ({BACKBONE: behind} if backbone and behind is not None else {})
             for output, rows in computed.items():
-                self._keep({item.keys[output]: row for item, row in zip(some, rows, strict=True)}, output)
+                self._keep(((item.space, item.keys[output], row) for item, row in zip(some, rows, strict=True)), output)
             for row, item in enumerate(some):
                 fresh[item.keys[JOINT]] = {output: rows[row] for output, rows in computed.items()}
         vectors = [item.vectors if item.pixels is None else fresh[item.keys[JOINT]] for item in items]
@@ -112,14 +113,15 @@ class Embedder:
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit features f32 [n, d] of texts, through the cache; texts that the model cuts are counted in `notices`."""
         self._count_cut(texts)
-        keys = [text_key(text, self.encoder.space) for text in texts]
+        space = self.encoder.space
+        keys = [text_key(text, space) for text in texts]
         width = self.encoder.identity.dim
         known = {key: row for key, row in self._cache.get_many(keys).items() if _fits(row, width)}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         for some in _batches(list(missing.items()), _TEXTS_AT_ONCE):
             rows = self.encoder.encode_texts([text for _, text in some])
             fresh = {key: row for (key, _), row in zip(some, rows, strict=True)}
-            self._keep(fresh, "text")
+            self._keep(((space, key, row) for key, row in fresh.items()), "text")
             known |= fresh
         return _stack((known[key] for key in keys), width)
 
@@ -137,16 +139,17 @@ class Embedder:
             widths[BACKBONE] = self.encoder.backbone_dim
         return widths
 
-    def _image_key(self, content: bytes, output: str) -> bytes:
-        return image_key(content, self.encoder.space, output, "plain", self._decode_mode)
-
     def _pixels(self, data: bytes) -> np.ndarray:
         from clipkit.images.decode import decode
 
         return self.encoder.preprocess(decode(data, fit=self._fit))
 
-    def _keep(self, rows: dict[bytes, np.ndarray], output: str) -> None:
-        self._cache.put_many(rows, f"{self.encoder.identity} {output}")
+    def _keep(self, rows: Iterable[tuple[str, bytes, np.ndarray]], output: str) -> None:
+        """Cache rows by (space, key), unless the space changed meanwhile (batches halved after out-of-memory)."""
+        now = self.encoder.space
+        self._cache.put_many(
+            {key: row for space, key, row in rows if space == now}, f"{self.encoder.identity} {output}"
+        )
 
     def _count_cut(self, texts: Iterable[str]) -> None:
         limit = self.encoder.context_length
