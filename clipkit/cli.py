@@ -31,7 +31,10 @@ General
 
 def main() -> NoReturn:
     """The entry point of the script `clipkit`."""
-    code = run(sys.argv[1:])
+    args = sys.argv[1:]
+    if not _debug(args) and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell programmers, not the user of a pipe
+    code = run(args)
     if any(thread.name == "read" for thread in threading.enumerate()):
         # A run that stopped early may have left its reader in a read of stdin, which nothing can wake:
         # Python would abort while it takes itself apart. All output is flushed or renamed by now.
@@ -44,9 +47,6 @@ def main() -> NoReturn:
 
 def run(args: list[str]) -> int:
     """Run one command line and return its exit code."""
-    debug = "--debug" in args or os.environ.get("CLIPKIT_DEBUG", "0") not in ("", "0")
-    if not debug and not sys.warnoptions:
-        warnings.simplefilter("ignore")  # of libraries, to their programmers: not for the user of a pipe
     place = ["clipkit"]
     try:
         code = _dispatch(args, place)
@@ -61,12 +61,16 @@ def run(args: list[str]) -> int:
         _silence_stdout()
         return ExitCode.READER_CLOSED
     except Exception as error:
-        if debug:
+        if _debug(args):
             import traceback
 
             traceback.print_exc()
         _silence_stdout()
         return _report(" ".join(place), error)
+
+
+def _debug(args: list[str]) -> bool:
+    return "--debug" in args or os.environ.get("CLIPKIT_DEBUG", "0") not in ("", "0")
 
 
 def _dispatch(args: list[str], place: list[str]) -> int:
@@ -122,15 +126,15 @@ def _usage(error: Exception, verb: str) -> UsageError:
 
 def _print_help() -> None:
     print(_ROOT_HELP)
-    groups = verbs.groups()
-    width = max((len(verb.name) for found in groups.values() for verb in found), default=0)
-    for group, found in groups.items():
+    found, hidden = verbs.available()
+    width = max((len(verb.name) for verb in found), default=0)
+    for group, members in verbs.grouped(found).items():
         print(group)
-        for verb in found:
+        for verb in members:
             print(f"  {verb.name:<{width}}  {printable(verb.summary)}")
         print()
     print(_ROOT_TAIL.strip("\n"))
-    for verb in verbs.available()[1]:
+    for verb in hidden:
         print(f"clipkit: {verb.distribution} brings a verb {verb.name}, which is taken: left out", file=sys.stderr)
 
 

@@ -33,10 +33,9 @@ def slim_requirements() -> str:
 def verb_table() -> str:
     """All built-in verbs, under their headings."""
     rows = ["| verb | |", "|---|---|"]
-    for group, found in verbs.groups().items():
-        own = [verb for verb in found if not verb.distribution]
-        rows += [f"| **{group}** | |"] * bool(own)
-        rows += [f"| `{verb.name}` | {verb.summary} |" for verb in own]
+    for group, found in verbs.grouped(verbs.builtins()).items():
+        rows.append(f"| **{group}** | |")
+        rows += [f"| `{verb.name}` | {verb.summary} |" for verb in found]
     return "\n".join(rows) + "\n"
 
 
