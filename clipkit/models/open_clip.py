@@ -61,6 +61,7 @@ class OpenClipEncoder(Encoder):
     """An open_clip model; `model` is in eval mode and belongs to the encoder from here on."""
 
     backend: ClassVar[str] = "open_clip"
+    notices: list[str]
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, identity: Identity, *, device: str, precision: str, notices: list[str]
