@@ -2,7 +2,8 @@
 
 One SQLite file in write-ahead mode. A cache is never worth a run: whatever goes wrong with it (a full disk, a read-only
 folder, a lock that stays, damage) costs one warning, and the run goes on without. Losing rows is always allowed,
-returning a wrong one never is: each row carries a checksum over its key and its bytes.
+returning a wrong one never is: each row carries a checksum over its key and its bytes. Keep it on a local disk: the
+log is shared by the processes of one machine, not over a network.
 """
 
 from __future__ import annotations
@@ -96,7 +97,6 @@ class Cache:
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._presence: _Presence | None = None
-        self._kinds: dict[str, int] = {}
         self._pending: dict[bytes, tuple[str, bytes]] = {}
         self._pending_bytes = 0
         self._read_again: set[bytes] = set()  # keys read in an hour later than the one on record
@@ -267,9 +267,8 @@ class Cache:
         needed = sum(len(data) + ROW_OVERHEAD for _, (_, data) in rows) * 3 // 2 // PAGE + 8
         if not self._make_room(needed):
             return
-        values = [
-            (key, self._kind(label), hour, zlib.crc32(data, zlib.crc32(key)), data) for key, (label, data) in rows
-        ]
+        kinds = {label: self._kind(label) for label in {label for _, (label, _) in rows}}
+        values = [(key, kinds[label], hour, zlib.crc32(data, zlib.crc32(key)), data) for key, (label, data) in rows]
         statement = "INSERT OR REPLACE INTO rows (key, kind, used, crc, vector) VALUES (?, ?, ?, ?, ?)"
         self._db.executemany(statement, values)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipkit.models.base import Identity
 
 FORMAT: Final = 1
+KIND: Final = "features"
 MANIFEST: Final = "clipkit.json"
 REMAKE: Final = "make the store again with clipkit embed"
 FOLDERS: Final = {"image": "img_emb", "text": "text_emb", "backbone": "backbone_emb"}
@@ -258,7 +259,7 @@ def _read_manifest(folder: Path) -> Manifest:
     try:
         data = path.read_bytes()
         head = msgspec.json.decode(data, type=_Head)
-        if head.kind != "features":
+        if head.kind != KIND:
             raise ClipkitError(f"{folder} holds {head.kind}, not features")
         if head.format > FORMAT:
             raise ClipkitError(f"{folder} was written by a newer clipkit (format {head.format})", "upgrade clipkit")
@@ -269,12 +270,12 @@ def _read_manifest(folder: Path) -> Manifest:
         raise ClipkitError(f"{path} is damaged: {error}", REMAKE) from None
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder holds a feature store, of whatever format."""
+def kind_of(folder: Path) -> str | None:
+    """What a folder's clipkit.json says it holds, of whatever format; None where it has none."""
     try:
-        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Head).kind == "features"
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Head).kind
     except (OSError, msgspec.DecodeError):
-        return False
+        return None
 
 
 def _parquet(path: Path) -> Any:

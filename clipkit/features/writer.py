@@ -15,12 +15,14 @@ import numpy as np
 from clipkit import __version__
 from clipkit.errors import RecordError, UsageError
 from clipkit.features.inline import unpack
-from clipkit.features.store import FOLDERS, FORMAT, MANIFEST, is_store, metadata_path, vectors_path
+from clipkit.features.store import FOLDERS, FORMAT, KIND, MANIFEST, kind_of, metadata_path, vectors_path
 from clipkit.stream.record import Record, encode_json
+from clipkit.stream.sink import part_of
 
 PART_ROWS: Final = 100_000
 _GROUP_ROWS: Final = 5_000  # of a parquet row group; what of the metadata is held in memory
 _HEADER_BYTES: Final = 128
+_UNFINISHED: Final = "unfinished features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class StoreSink:
         """
         self._folder = Path(os.path.realpath(folder))
         check_target(self._folder)
-        self._building = self._folder.with_name(self._folder.name + ".part")
+        self._building = part_of(self._folder)
         self._ask = layout
         self._layout: Layout | None = None
         self._part: _Part | None = None
@@ -81,7 +83,7 @@ class StoreSink:
             shutil.rmtree(self._building / FOLDERS[output], ignore_errors=True)
         manifest = {
             "format": FORMAT,
-            "kind": "features",
+            "kind": KIND,
             "clipkit": __version__,
             "model": layout.model,
             "outputs": {output: {"dim": dim, "dtype": "float16"} for output, dim in held.items()},
@@ -107,8 +109,10 @@ class StoreSink:
             _recover(self._folder)
             if self._building.exists():
                 shutil.rmtree(self._building)  # of a run that was killed
+            self._building.mkdir()
+            (self._building / MANIFEST).write_bytes(encode_json({"format": FORMAT, "kind": _UNFINISHED}))
             for folder in ("metadata", *(FOLDERS[output] for output in self._layout.dims)):
-                (self._building / folder).mkdir(parents=True)
+                (self._building / folder).mkdir()
         return self._layout
 
     def _end_part(self) -> None:
@@ -185,11 +189,16 @@ def _take(record: Record, dims: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 def check_target(folder: Path) -> None:
-    """Raise UsageError before any work if a store cannot be made at FOLDER, or would replace something else."""
+    """Raise UsageError before any work if a store cannot be made at FOLDER, or something else is in its way."""
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: there is no folder {folder.parent}", f"make it first: mkdir -p {folder.parent}")
-    if folder.exists() and not is_store(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"-o {folder} exists and is not a feature store", "name a new folder")
+    for path in (folder, part_of(folder), _old(folder)):
+        if path.exists() and kind_of(path) not in (KIND, _UNFINISHED) and not _is_empty(path):
+            raise UsageError(f"{path} exists and is not a feature store", "name a new folder with -o")
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _npy_header(rows: int, width: int) -> bytes:

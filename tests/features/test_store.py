@@ -219,8 +219,13 @@ def test_nothing_has_the_name_before_all_is_there(tmp_path: Path) -> None:
 def test_a_store_is_replaced_and_leftovers_of_a_kill_are_cleared(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     make(folder, several(9))
-    make(tmp_path / "s.part", several(3))  # as a kill leaves it
-    (tmp_path / "s.part" / "clipkit.json").unlink()
+    killed = StoreSink(folder, layout)
+    killed.write(line(3), "")
+    shutil.copytree(tmp_path / "s.part", tmp_path / "kept")
+    killed.abort()
+    os.rename(tmp_path / "kept", tmp_path / "s.part")  # as a kill leaves it
+    with pytest.raises(ClipkitError, match="holds unfinished features"):
+        Store(tmp_path / "s.part")
     assert len(make(folder, several(4))) == 4
     os.rename(folder, tmp_path / "s.old")  # killed between the two renames
     sink = StoreSink(folder, layout)
@@ -243,6 +248,12 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="not a feature store"):
         StoreSink(tmp_path / "file", layout)
+    for suffix in (".part", ".old"):
+        (tmp_path / f"s{suffix}").mkdir()
+        (tmp_path / f"s{suffix}" / "mine").write_text("precious")
+        with pytest.raises(UsageError, match=f"s{suffix} exists and is not a feature store"):
+            StoreSink(tmp_path / "s", layout)
+        shutil.rmtree(tmp_path / f"s{suffix}")
     with pytest.raises(UsageError, match="no folder"):
         StoreSink(tmp_path / "absent" / "s", layout)
     assert (photos / "a.jpg").read_bytes() == b"precious"
