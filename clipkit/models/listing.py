@@ -22,7 +22,7 @@ HUB_CONFIG = "open_clip_config.json"
 
 
 @cache
-def package(purpose: str = "listing open_clip's models") -> Path:
+def package(purpose: str = "what open_clip carries (its models, its named templates)") -> Path:
     """The folder of the installed open_clip. Raises MissingPackage."""
     spec = find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:

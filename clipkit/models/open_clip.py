@@ -25,6 +25,7 @@ from torch.nn import functional
 from clipkit.errors import ClipkitError, MissingPackage
 from clipkit.models import checkpoint, download, listing
 from clipkit.models.base import Encoder, Identity, Preprocess
+from clipkit.models.clip_tokenizer import TextTokenizer, clip_tokenizer
 from clipkit.models.device import choose, choose_precision
 from clipkit.models.identity import weights_digest
 from clipkit.models.names import ModelName
@@ -64,7 +65,14 @@ class OpenClipEncoder(Encoder):
     notices: list[str]
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, identity: Identity, *, device: str, precision: str, notices: list[str]
+        self,
+        model: nn.Module,
+        tokenizer: TextTokenizer | HubTokenizer,
+        identity: Identity,
+        *,
+        device: str,
+        precision: str,
+        notices: list[str],
     ) -> None:
         self.identity = identity
         self.device, self.precision = device, precision
@@ -74,7 +82,7 @@ class OpenClipEncoder(Encoder):
         self.logit_scale = float(model.logit_scale.detach().exp())  # type: ignore[operator]
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias.detach())
-        self.context_length = int(tokenizer.context_length)
+        self.context_length = tokenizer.context_length
         self._tokenizer = tokenizer
         self._model = model.to(device).eval()
         self._tower = ImageTower(self._model.visual)  # type: ignore[arg-type]
@@ -99,10 +107,10 @@ class OpenClipEncoder(Encoder):
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         if not texts:
             return np.zeros((0, self.identity.dim), dtype=np.float32)
-        return self._run(self._texts, self._tokenizer(texts))[0]
+        return self._run(self._texts, torch.from_numpy(self._tokenizer(texts)))[0]
 
     def count_tokens(self, texts: list[str]) -> list[int]:
-        return [count(self._tokenizer, text) for text in texts]
+        return [self._tokenizer.count(text) for text in texts]
 
     def close(self) -> None:
         del self._model, self._tower
@@ -218,13 +226,20 @@ def _projection(visual: nn.Module) -> tuple[nn.Module, int] | None:
     return (classifier, classifier.in_features) if isinstance(classifier, nn.Linear) else None
 
 
-def count(tokenizer: Any, text: str) -> int:
-    """Tokens of a text, specials included, before any cut."""
-    if isinstance(tokenizer, HFTokenizer):
-        return len(tokenizer.tokenizer(tokenizer.clean_fn(text)).input_ids)
-    if isinstance(tokenizer, SigLipTokenizer):
-        return len(tokenizer.tokenizer(canonicalize_text(basic_clean(text))).input_ids)
-    return len(tokenizer.encode(text)) + 2
+class HubTokenizer:
+    """open_clip's tokenizer for a model that has its own (SigLIP, HF text towers), as `TextTokenizer` looks."""
+
+    def __init__(self, tokenizer: HFTokenizer | SigLipTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.context_length: int = tokenizer.context_length
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        ids: np.ndarray = self._tokenizer(list(texts)).numpy()
+        return ids
+
+    def count(self, text: str) -> int:
+        clean = getattr(self._tokenizer, "clean_fn", lambda raw: canonicalize_text(basic_clean(raw)))
+        return len(self._tokenizer.tokenizer(clean(text)).input_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +317,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _tokenizer(source: Source) -> Any:
+def _tokenizer(source: Source) -> TextTokenizer | HubTokenizer:
     try:
-        return open_clip.get_tokenizer(source.tokenizer)
+        tokenizer = open_clip.get_tokenizer(source.tokenizer)
     except ImportError as error:
         raise _missing(error, f"the tokenizer of {source.tokenizer}") from None
     except (OSError, ValueError) as error:
@@ -312,6 +327,9 @@ def _tokenizer(source: Source) -> Any:
         reason = str(error).splitlines()[0]
         hint = f"where there is a network: hf download {wanted}"
         raise ClipkitError(f"the tokenizer {wanted} could not be had: {reason}", hint) from None
+    if isinstance(tokenizer, HFTokenizer | SigLipTokenizer):
+        return HubTokenizer(tokenizer)
+    return clip_tokenizer(tokenizer.context_length)  # open_clip's in pure Python, but for specials spelled out
 
 
 def _missing(error: ImportError, purpose: str) -> MissingPackage:

@@ -1,0 +1,1 @@
+"""Texts that stand for classes: labels, templates, and the classifier made of them."""

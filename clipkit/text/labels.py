@@ -1,0 +1,93 @@
+"""The classes a user asks about: `cats,dogs`, or a file."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipkit.errors import UsageError
+
+FORMS = "--labels takes cats,dogs or @FILE (.txt, one a line; .json, a list or class -> descriptions)"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Class names in the order given, unique, NFC. descriptions: name -> texts, where a file gives them; else None."""
+
+    names: tuple[str, ...]
+    descriptions: Mapping[str, tuple[str, ...]] | None = None
+
+    def to_json(self) -> list[str] | dict[str, list[str]]:
+        """What `from_json` reads: a list, or class -> descriptions."""
+        if self.descriptions is None:
+            return list(self.names)
+        return {name: list(self.descriptions[name]) for name in self.names}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "labels") -> Labels:
+        """From a list of names, or an object of class -> list of descriptions (or one). Raises UsageError."""
+        if isinstance(value, list):
+            return cls(_names(value, where))
+        if not isinstance(value, dict):
+            raise UsageError(f"{where}: expected a list of names, or an object of class -> descriptions", FORMS)
+        descriptions = {
+            name: _texts(texts, f"{where}: {name!r}")
+            for name, texts in zip(_names(value, where), value.values(), strict=True)
+        }
+        return cls(tuple(descriptions), descriptions)
+
+
+def parse_labels(spec: str) -> Labels:
+    """Labels from `a,b,c` or `@FILE`. A name that holds a comma needs a file. Raises UsageError."""
+    if not spec.startswith("@"):
+        return Labels(_names([name.strip() for name in spec.split(",")], "--labels"))
+    path = Path(spec[1:]).expanduser()
+    if path.suffix not in (".txt", ".json"):
+        raise UsageError(f"labels in {path}: not a .txt or .json file", FORMS)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"labels in {path}: not UTF-8 (byte {error.start})", "convert it, e.g. with iconv") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the labels in {path}: {error.strerror}") from None
+    if path.suffix == ".txt":
+        lines = (line.strip() for line in text.splitlines())
+        return Labels(_names([line for line in lines if line and not line.startswith("#")], str(path)))
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except ValueError as error:
+        raise UsageError(f"labels in {path}: {error}", FORMS) from None
+    return Labels.from_json(value, str(path))
+
+
+def _names(values: Iterable[Any], where: str) -> tuple[str, ...]:
+    names = []
+    for value in values:
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"{where}: {value!r} is no class name", FORMS)
+        names.append(unicodedata.normalize("NFC", value.strip()))
+    if not names:
+        raise UsageError(f"{where}: no class is named", FORMS)
+    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+        raise UsageError(f"{where}: {twice!r} is named twice")
+    return tuple(names)
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise UsageError(f"{where}: expected a list of descriptions", FORMS)
+    return tuple(unicodedata.normalize("NFC", text) for text in texts)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise ValueError(f"{twice!r} is named twice")
+    return made
