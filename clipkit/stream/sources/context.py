@@ -73,7 +73,7 @@ class Reading:
     options: SourceOptions
     places: Places
     note: Note
-    stdin: BinaryIO
+    stdin: BinaryIO | None  # None: the process's own
     number: int = 0
     bytes_read: int = 0
     renames: dict[str, str] = field(init=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -65,7 +67,7 @@ def _read_text(reading: Reading) -> Iterator[Item]:
     """Inputs that are text, perhaps packed, read from front to end."""
     path, kind = reading.input.path, reading.input.kind
     try:
-        opened: Any = nullcontext(reading.stdin) if path == "-" else open(path, "rb")
+        opened: Any = nullcontext(_stdin(reading)) if path == "-" else open(path, "rb")
     except OSError as error:
         raise ClipkitError(f"cannot be read: {error.strerror}", where=path) from None
     with opened as stream:
@@ -80,6 +82,11 @@ def _read_text(reading: Reading) -> Iterator[Item]:
             yield from _read_json(reading, chunks)
         else:
             yield from read_lines(reading, chunks)
+
+
+def _stdin(reading: Reading) -> Any:
+    stream: Any = sys.stdin.buffer if reading.stdin is None else reading.stdin
+    return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 
 def _refuse_binary(reading: Reading, kind: str) -> None:

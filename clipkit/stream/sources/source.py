@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ def open_source(options: SourceOptions, *, stdin: BinaryIO | None = None, note: 
         raise UsageError(f"--limit is a number of records, not {options.limit}")
     if len(set(options.mapping.values())) < len(options.mapping):
         raise UsageError("--map names one column twice", "a column can get one name only")
-    return Source(options, expand(options.paths), stdin or sys.stdin.buffer, note)
+    return Source(options, expand(options.paths), stdin, note)
 
 
 class Source:
@@ -53,9 +52,9 @@ class Source:
     bytes_total: the size of the inputs on disk, None where not known; see `bytes_read`.
     """
 
-    def __init__(self, options: SourceOptions, inputs: list[Input], stdin: BinaryIO, note: Note) -> None:
+    def __init__(self, options: SourceOptions, inputs: list[Input], stdin: BinaryIO | None, note: Note) -> None:
         self._options = options
-        self._stdin = stdin if hasattr(stdin, "peek") else io.BufferedReader(stdin)  # type: ignore[type-var]
+        self._stdin = stdin
         self._note = note
         self._places = Places(options.root)
         self._by_hash = False

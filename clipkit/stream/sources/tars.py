@@ -46,7 +46,7 @@ def read_tar(reading: Reading) -> Iterator[Item]:
             shard = tarfile.open(fileobj=file, mode="r:")
             for sample in _samples(shard, os.fstat(file.fileno()).st_size, left_out):
                 if sample.image() is None and not any(_plain(ext) in _READ for ext in sample.members):
-                    left_out[f"sample with only .{next(iter(sample.members))}"] += 1
+                    left_out[f"samples with only .{next(iter(sample.members))}"] += 1
                     continue
                 reading.number += 1
                 reading.bytes_read = shard.offset
@@ -58,7 +58,7 @@ def read_tar(reading: Reading) -> Iterator[Item]:
         raise ClipkitError(f"cannot be read: {error.strerror or error}", where=shown) from None
     finally:
         if left_out:
-            said = ", ".join(f"{count} {what}" for what, count in left_out.most_common(5))
+            said = ", ".join(f"{what} ({count})" for what, count in left_out.most_common(5))
             reading.note(f"{shown}: left out {said}")
 
 

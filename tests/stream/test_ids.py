@@ -1,0 +1,47 @@
+"""The table of seen ids against a dict."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipkit.stream.ids import HashTable, SeenIds
+
+words = st.integers(0, 2**64 - 1) | st.integers(0, 8) | st.integers(0, 8).map(lambda n: n * 1024)  # colliding slots
+steps = st.lists(st.tuples(st.sampled_from(["get", "set", "setdefault"]), words, words), max_size=200)
+
+
+@given(steps)
+def test_is_a_dict_of_words(steps: list[tuple[str, int, int]]) -> None:
+    table, model = HashTable(), dict[int, int]()
+    for step, key, value in steps:
+        if step == "get":
+            assert table.get(key) == model.get(key)
+        elif step == "set":
+            table.set(key, value)
+            model[key] = value
+        else:
+            assert table.setdefault(key, value) == model.get(key)
+            model.setdefault(key, value)
+    assert len(table) == len(model)
+    assert all(table.get(key) == value for key, value in model.items())
+
+
+def test_grows_and_stays_small() -> None:
+    table = HashTable()
+    keys = [(n * 0x9E3779B97F4A7C15) % 2**64 for n in range(100_000)]
+    for n, key in enumerate(keys):
+        table.set(key, n)
+    assert [table.get(key) for key in keys] == list(range(100_000))
+    assert table.get(1) is None
+    assert table.nbytes <= 48 * len(table)
+
+
+def test_seen_ids_remember_the_first() -> None:
+    seen = SeenIds()
+    assert seen.add("a", 7) is None
+    assert seen.add("b", 8) is None
+    assert seen.add("a", 9) == 7
+    seen.put("a", 10)
+    assert seen.add("a", 11) == 10
+    assert "a" in seen and "c" not in seen and len(seen) == 2
