@@ -141,9 +141,10 @@ def _print_help() -> None:
 def _report(place: str, error: Exception) -> int:
     """Say on stderr what went wrong, in one line and a hint, and give the exit code."""
     problem = _explain(error)
-    print(printable(f"{place}: {problem}"), file=sys.stderr)
-    if problem.hint:
-        print(printable(f"hint: {problem.hint}"), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody listens: the exit code still tells
+        print(printable(f"{place}: {problem}"), file=sys.stderr)
+        if problem.hint:
+            print(printable(f"hint: {problem.hint}"), file=sys.stderr)
     return problem.code
 
 
