@@ -118,7 +118,7 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 @given(st.lists(st.tuples(cells, cells), max_size=8), st.sampled_from(["csv", "tsv"]), st.sampled_from(["\n", "\r\n"]))
 def test_csv_and_jsonl_say_the_same(rows: list[tuple[str, str]], kind: str, end: str) -> None:
     text = io.StringIO()
-    writer = csv.writer(text, delimiter="," if kind == "csv" else "\t", lineterminator=end)
+    writer = csv.writer(text, csv.excel_tab if kind == "tsv" else csv.excel, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerows([("text", "any"), *rows])
     Path(f"t.{kind}").write_bytes(text.getvalue().encode())
     Path("t.jsonl").write_text("".join(json.dumps({"text": a, "any": b}) + "\n" for a, b in rows))
