@@ -55,9 +55,13 @@ class Journal:
         self._unsynced = 0
         self._header = _MAGIC + _frame(encode_json(fingerprint))
         self._file: BinaryIO = open(path, "r+b" if resume and path.exists() else "w+b", buffering=0)
-        self._size = self._load(fingerprint) if resume else 0
-        if not self._size:
-            self._start(self._header)
+        try:
+            self._size = self._load(fingerprint) if resume else 0
+            if not self._size:
+                self._start(self._header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _start(self, header: bytes) -> None:
         self._file.truncate(0)

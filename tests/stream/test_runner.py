@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from toy import InlineToy, Toy
 
 from clipkit.errors import ClipkitError, ExitCode, RecordError, UsageError
 from clipkit.stream.runner import RunOptions, run
 from clipkit.stream.sources import SourceOptions, open_source
 from clipkit.stream.stage import load_stage
+from tests.stream.toy import InlineToy, Toy
 
 WORDS = ["plain", "odd one", "bad one", "nan", "caf\u00e9", "x" * 500]
 

@@ -1,0 +1,127 @@
+"""Contracts of every stage: the same bytes in another process, alone or in a batch, in any order, on any number of threads."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipkit.stages
+from clipkit.api import run
+from clipkit.stream.record import Record
+from clipkit.stream.stage import Stage
+
+# A config for each stage. A new stage needs a line here.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Cat": {},
+    "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
+    "Explain": {"id": "r0.png"},
+    "Head": {},
+    "Scan": {},
+    "ScanImages": {"hash": True, "size": True},
+    "SetFields": {"rename": {}, "values": {"label": "cat"}, "drop": [], "keep": []},
+    "Validate": {},
+    "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
+}
+MANY = 11
+
+
+def stages() -> list[type[Stage]]:
+    """The stages of clipkit/stages, each where it is defined."""
+    found = []
+    for module_info in pkgutil.iter_modules(clipkit.stages.__path__, "clipkit.stages."):
+        module = importlib.import_module(module_info.name)
+        found += [
+            value
+            for _, value in inspect.getmembers(module, inspect.isclass)
+            if issubclass(value, Stage) and value.__module__ == module.__name__ and not value.__name__.startswith("_")
+        ]
+    return found
+
+
+every_stage = pytest.mark.parametrize("cls", stages(), ids=lambda cls: cls.__name__)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small pictures, one broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for i in range(MANY):
+        pixels = draw.integers(0, 256, (40 + 30 * i, 300 - 20 * i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"r{i}.png")
+    (folder / "broken.png").write_bytes((folder / "r0.png").read_bytes()[:400])
+    return folder
+
+
+def records() -> list[Record]:
+    named = [*(f"r{i}.png" for i in range(MANY)), "broken.png", "missing.png"]
+    lines = [json.dumps({"id": name, "image": name, "text": f"a picture of {name}", "x": 1.5}) for name in named]
+    return [Record.parse(line.encode(), f"f:{i}") for i, line in enumerate(lines)]
+
+
+def make(cls: type[Stage], photos: Path) -> Stage:
+    return cls(EXAMPLES[cls.__name__], {"root": str(photos)})
+
+
+def encoded(stage: Stage, given: list[Record], workers: int = 2) -> dict[str, bytes]:
+    return {str(r.id): r.encode() for r in run(stage, given, workers=workers, on_error="keep")}
+
+
+@every_stage
+def test_there_is_an_example(cls: type[Stage]) -> None:
+    assert cls.__name__ in EXAMPLES, "add a config for it to EXAMPLES in this file"
+    assert cls.verb
+
+
+@every_stage
+def test_the_config_is_json_and_enough_for_another_process(cls: type[Stage], photos: Path) -> None:
+    program = """if True:
+        import json, sys
+        from clipkit.api import run
+        from clipkit.stream.record import Record
+        from clipkit.stream.stage import load_stage
+        stage = load_stage(json.loads(sys.stdin.buffer.readline()))
+        records = [Record.parse(line.rstrip(b"\\n"), f"f:{i}") for i, line in enumerate(sys.stdin.buffer)]
+        for record in run(stage, records, on_error="keep"):
+            sys.stdout.buffer.write(record.encode() + b"\\n")
+    """
+    here = list(encoded(make(cls, photos), records()).values())
+    given = "\n".join([json.dumps(make(cls, photos).spec()), *(r.encode().decode() for r in records())])
+    there = subprocess.run([sys.executable, "-c", program], input=given.encode(), capture_output=True, check=True)
+    assert there.stdout.splitlines() == here
+
+
+@every_stage
+def test_alone_or_together_in_any_order_on_any_threads(cls: type[Stage], photos: Path) -> None:
+    together = encoded(make(cls, photos), records(), workers=3)
+    backwards = encoded(make(cls, photos), records()[::-1], workers=1)
+    assert together == backwards
+    alone: dict[str, bytes] = {}
+    for record in records()[:3]:
+        alone |= encoded(make(cls, photos), [record])
+    assert alone == {name: together[name] for name in alone}
+
+
+@every_stage
+def test_unknown_fields_pass_and_failures_carry_their_reason(cls: type[Stage], photos: Path) -> None:
+    out = encoded(make(cls, photos), records())
+    if cls.__name__ == "Explain":
+        return
+    for line in out.values():
+        record = json.loads(line)
+        assert record["x"] == 1.5
+        assert set(record) <= {"id", "image", "text", "x", "via", "error", "label", *cls.adds}
+    if "image" in cls.reads:
+        kinds = {name: json.loads(line)["error"]["type"] for name, line in out.items() if b'"error"' in line}
+        assert {"missing.png"} <= set(kinds) <= {"broken.png", "missing.png"}  # a header alone has a size
+        assert kinds["missing.png"] == "image-missing"
