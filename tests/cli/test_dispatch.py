@@ -56,7 +56,9 @@ def test_hyphens_and_underscores_in_a_verbs_name_dont_matter(spelling: str, caps
 
 def test_a_typo_gets_a_suggestion(capsys: Captured) -> None:
     assert cli.run(["metods", "--help"]) == 2
-    assert capsys.readouterr() == ("", "clipkit: no such verb: metods\nhint: Did you mean methods?\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("clipkit: no such verb: metods\nhint: Did you mean methods")
 
 
 def test_nothing_close_points_at_help(capsys: Captured) -> None:
