@@ -26,9 +26,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
     "Explain": {"id": "r0.png"},
     "Head": {},
-    "Scan": {},
-    "ScanImages": {"hash": True, "size": True},
-    "SetFields": {"rename": {}, "values": {"label": "cat"}, "drop": [], "keep": []},
+    "ScanPlain": {},
+    "Scan": {"hash": True, "size": True},
+    "Set": {"rename": {}, "values": {"label": "cat"}, "drop": [], "keep": []},
     "Validate": {},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
 }
