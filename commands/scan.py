@@ -26,10 +26,10 @@ def run(
     hash: Annotated[bool, Option("--hash", help="Add sha256 of the image's bytes.")] = False,
     size: Annotated[bool, Option("--size", help="Add width and height, in pixels, as the image is seen.")] = False,
 ) -> ExitCode:
-    from clipkit.stages.scan import Scan, ScanImages
+    from clipkit.stages.scan import Scan, ScanPlain
     from clipkit.stages.select import RECORD_COLUMNS
 
     if not hash and not size:
-        return pipeline.stream(Scan({}), io, columns=RECORD_COLUMNS)
-    stage = ScanImages({"hash": hash, "size": size}, pipeline.runtime(io, images))
+        return pipeline.stream(ScanPlain({}), io, columns=RECORD_COLUMNS)
+    stage = Scan({"hash": hash, "size": size}, pipeline.runtime(io, images))
     return pipeline.stream(stage, io, columns=RECORD_COLUMNS)

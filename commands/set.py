@@ -27,7 +27,7 @@ def run(
     drop: Annotated[list[str] | None, Option(metavar="NAME,...", help="Leave these fields out.")] = None,
     keep: Annotated[list[str] | None, Option(metavar="NAME,...", help="Leave all other fields out.")] = None,
 ) -> ExitCode:
-    from clipkit.stages.select import RECORD_COLUMNS, SetFields, parse_names, parse_renames, parse_values
+    from clipkit.stages.select import RECORD_COLUMNS, Set, parse_names, parse_renames, parse_values
 
     config = {
         "rename": parse_renames(rename or []),
@@ -37,4 +37,4 @@ def run(
     }
     if not any(config.values()):
         raise UsageError("nothing to do", "say --rename, --value, --drop or --keep")
-    return pipeline.stream(SetFields(config), io, columns=RECORD_COLUMNS)
+    return pipeline.stream(Set(config), io, columns=RECORD_COLUMNS)

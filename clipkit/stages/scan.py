@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clipkit.images.opener import Opener
 
 
-class Scan(Cat):
+class ScanPlain(Cat):
     """Keeps every record as the source makes it; no image is opened."""
 
     verb: ClassVar[str] = "scan"
@@ -26,7 +26,7 @@ class _Facts:
     values: dict[str, Any]
 
 
-class ScanImages(Stage):
+class Scan(Stage):
     """Adds `sha256` of the image's bytes (hex), `width` and `height` in pixels after EXIF orientation.
 
     config: hash, size: which of them. runtime: root, confine, remote, as `Opener` takes them.

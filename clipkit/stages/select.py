@@ -35,7 +35,7 @@ class Head(Cat):
     verb: ClassVar[str] = "head"
 
 
-class SetFields(Stage):
+class Set(Stage):
     """Renames, sets, drops and keeps fields, in this order; names may be dotted (`scores.clip`).
 
     config: rename {old: new}; values {name: JSON value}; drop [names]; keep [names], [] for all.
