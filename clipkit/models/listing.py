@@ -30,6 +30,11 @@ def package(purpose: str = "what open_clip carries (its models, its named templa
     return Path(spec.submodule_search_locations[0])
 
 
+def installed() -> bool:
+    """Whether open_clip is there at all (the slim install has none)."""
+    return find_spec("open_clip") is not None
+
+
 def plain_module(name: str) -> ModuleType:
     """A module of open_clip that imports nothing (`constants`, `zero_shot_metadata`), run apart from its package."""
     spec = spec_from_file_location(f"_clipkit_open_clip_{name}", package() / f"{name}.py")
@@ -67,13 +72,22 @@ def configs() -> dict[str, Path]:
 
 
 def architectures() -> list[str]:
-    """The names of open_clip's architectures."""
-    return list(configs())
+    """The names of open_clip's architectures; [] without open_clip."""
+    return list(configs()) if installed() else []
 
 
 def tags(arch: str) -> list[str]:
     """The published weights of an architecture; [] if there are none."""
     return list(pretrained().get(arch, {}))
+
+
+def loadable_tags(arch: str) -> list[str]:
+    """Those that were trained with the architecture's own activation; its twin has the others."""
+    quick_gelu = bool(config(arch).get("quick_gelu"))
+    alone = twin(arch) is None
+    return [
+        tag for tag, entry in pretrained().get(arch, {}).items() if alone or bool(entry.get("quick_gelu")) == quick_gelu
+    ]
 
 
 def config(arch: str) -> dict[str, Any]:

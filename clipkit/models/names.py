@@ -113,7 +113,7 @@ def _folder(name: str) -> ModelName:
 
 def _bare(name: str) -> UsageError:
     if name in listing.architectures():
-        tags = listing.tags(name)
+        tags = listing.loadable_tags(name)
         if not tags:
             return UsageError(f"{name} is an architecture without published weights", f"give {name}:path/to/checkpoint")
         return UsageError(
@@ -125,6 +125,7 @@ def _bare(name: str) -> UsageError:
 
 
 def _known_arch(arch: str) -> None:
+    listing.package(f"the model {arch}")
     known = listing.architectures()
     if arch in known or _registered(arch):
         return
