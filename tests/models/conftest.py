@@ -1,0 +1,26 @@
+"""Tiny models, made once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.models import tiny
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of a tiny architecture, as .safetensors, made when first asked for."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    tiny.register(folder)
+
+    def of(arch: str) -> Path:
+        path = folder / arch / "model.safetensors"
+        if not path.exists():
+            path.parent.mkdir()
+            tiny.save(tiny.make(arch), path)
+        return path
+
+    return of
