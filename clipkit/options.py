@@ -6,7 +6,7 @@ A verb takes a whole group as one parameter: `def run(io: StreamOptions, model: 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 from typer import Argument, Option
 
@@ -145,3 +145,9 @@ class ModelOptions(OptionGroup):
     def device_name(self) -> str:
         """The device asked for, by flag or by default; `auto` leaves the choice to the model's loader."""
         return str(config.setting("device", self.device).value)
+
+
+# For verbs that can do without the images themselves.
+Features: TypeAlias = Annotated[
+    str | None, Option(metavar="DIR", help="Take the images' features from a store that `clipkit embed` made, by id.")
+]

@@ -65,14 +65,20 @@ def root(io: InputOptions) -> str | None:
     return chosen.value if chosen.chosen else None
 
 
-def model_config(model: ModelOptions, images: ImageOptions) -> dict[str, Any]:
-    """The part of a stage's config that decides what its features are."""
+def model_config(model: ModelOptions, images: ImageOptions, features: str | None = None) -> dict[str, Any]:
+    """The part of a stage's config that decides what its features are; a store's model is the default with `features`."""
+    name = model.name
+    if features and config.setting("model", model.model).origin == config.BUILT_IN:
+        from clipkit.features.store import Store
+
+        name = Store(features).model.name
     return {
-        "model": model.name,
+        "model": name,
         "device": model.device_name,
         "precision": model.precision or "auto",
         "batch_size": model.batch_size,
         "exact_decode": images.exact_decode,
+        "features": features,
     }
 
 

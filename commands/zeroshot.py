@@ -19,7 +19,7 @@ from typer import Option
 
 from clipkit import pipeline
 from clipkit.errors import ExitCode
-from clipkit.options import ImageOptions, ModelOptions, StreamOptions
+from clipkit.options import Features, ImageOptions, ModelOptions, StreamOptions
 
 
 def run(
@@ -31,6 +31,7 @@ def run(
         list[str] | None,
         Option(metavar="TEXT|NAME", help="A prompt with {} for the label, or simple-7 or openai-80; may be repeated."),
     ] = None,
+    features: Features = None,
     top_k: Annotated[int, Option(min=1, metavar="K", help="Labels listed in `topk`, best first.")] = 5,
 ) -> ExitCode:
     from clipkit.text.labels import parse_labels
@@ -39,7 +40,7 @@ def run(
     from clipkit.stages.zeroshot import Zeroshot
     from clipkit.stream.table import Column
 
-    config = pipeline.model_config(model, images) | {
+    config = pipeline.model_config(model, images, features) | {
         "labels": parse_labels(labels).to_json(),
         "templates": resolve_templates(template),
         "top_k": top_k,

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, RecordError
 from clipkit.features.cache import Cache, image_key, text_key
 
 if TYPE_CHECKING:
     from clipkit.images.opener import Opener
+    from clipkit.features.store import Store
     from clipkit.models.base import Encoder, Preprocess
+    from clipkit.stream.record import Record
 
 JOINT: Final = "joint"
 BACKBONE: Final = "backbone"
@@ -53,12 +55,21 @@ class Embedder:
     Its methods may be called from several threads; `encode` and `encode_texts` by as many as `Encoder.lanes` allows.
     """
 
-    def __init__(self, encoder: Encoder, opener: Opener, cache: Cache, *, exact_decode: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        opener: Opener,
+        cache: Cache,
+        *,
+        exact_decode: bool = False,
+        store: Store | None = None,
+    ) -> None:
         self.encoder = encoder
         self._opener = opener
         self._cache = cache
         self._fit = None if exact_decode else short_side(encoder.identity.preprocess)
         self._decode_mode = "exact" if exact_decode else "scaled"
+        self._store = store
         self._cut = 0
         self._lock = threading.Lock()
 
@@ -75,9 +86,34 @@ class Embedder:
         cut = [f"{self._cut:,} texts were cut: {name} reads {limit} tokens"] if self._cut else []
         return [*self.encoder.notices, *cut]
 
-    def stamp(self, reference: str) -> str:
-        """What tells that an image changed without reading it (size and mtime)."""
-        return self._opener.stamp(reference)
+    def prepare(self, record: Record, *, backbone: bool = False) -> ImageItem:
+        """A record's image ready for `encode`: from the feature store by id where there is one, else `prepare_image`.
+
+        For worker threads. Raises RecordError.
+        """
+        if self._store is None:
+            return self.prepare_image(image_of(record), backbone=backbone)
+        vectors = {JOINT: self._stored(record, "image")}
+        if backbone:
+            vectors[BACKBONE] = self._stored(record, "backbone")
+        return ImageItem(self.encoder.space, {}, vectors, None)
+
+    def stamp(self, record: Record) -> str:
+        """What tells that a record's image changed: size and mtime, not its bytes; its very row in a feature store."""
+        try:
+            if self._store is None:
+                return self._opener.stamp(image_of(record))
+            return hashlib.blake2b(self._stored(record, "image").tobytes(), digest_size=8).hexdigest()
+        except RecordError:
+            return ""
+
+    def _stored(self, record: Record, output: str) -> np.ndarray:
+        assert self._store is not None
+        if record.id is None:
+            raise RecordError("missing-id", "no id to find its features by", "add a field id, uid or key")
+        with self._lock:
+            row: np.ndarray = self._store.features([record.id], output)[0]
+        return row
 
     def prepare_image(self, reference: str, *, backbone: bool = False) -> ImageItem:
         """Open an image and look it up; where a vector is missing, decode it and make the model's input.
@@ -164,7 +200,7 @@ class Embedder:
 def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
     """The embedder that a stage describes. Of both, all but `model` may be absent.
 
-    config: model, device, precision, batch_size, exact_decode.
+    config: model, device, precision, batch_size, exact_decode; features: a store's folder, instead of the images.
     runtime: root, confine, remote, cache (a folder, or None for off), cache_bytes.
     Raises ClipkitError for a model that cannot be loaded.
     """
@@ -181,7 +217,25 @@ def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
     )
     folder = runtime.get("cache")
     cache = Cache.open(Path(folder) if folder else None, runtime.get("cache_bytes", 0))
-    return Embedder(encoder, opener, cache, exact_decode=config.get("exact_decode", False))
+    store = _open_store(config["features"], encoder) if config.get("features") else None
+    return Embedder(encoder, opener, cache, exact_decode=config.get("exact_decode", False), store=store)
+
+
+def _open_store(folder: str, encoder: Encoder) -> Store:
+    from clipkit.features.store import Store
+
+    store = Store(folder)
+    store.require(encoder.identity)
+    store.dim("image")  # says so where it holds texts alone
+    return store
+
+
+def image_of(record: Record) -> str:
+    """The reference in a record's field `image`. Raises RecordError where that isn't a string."""
+    image = record.get("image")
+    if not isinstance(image, str) or not image:
+        raise RecordError("bad-field", "field 'image' is not a path or URL")
+    return image
 
 
 def short_side(preprocess: Preprocess) -> int:

@@ -60,8 +60,7 @@ class Embed(Stage):
         return {**self.config, "encoder": str(self.embedder.encoder.identity), "space": self.embedder.encoder.space}
 
     def stamp(self, record: Record) -> str:
-        image = self._field(record, "image")
-        return self.embedder.stamp(image) if image else ""
+        return self.embedder.stamp(record) if self.config["image"] else ""
 
     def prepare(self, record: Record) -> _Item:
         if self.config["store"] and not record.id:

@@ -33,7 +33,7 @@ class Scan(Stage):
     """
 
     verb: ClassVar[str] = "scan"
-    reads: ClassVar[tuple[str, ...]] = ("image",)
+    reads: tuple[str, ...] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("sha256", "width", "height")
 
     batch_size = 16

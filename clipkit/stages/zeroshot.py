@@ -40,14 +40,20 @@ class Zeroshot(Stage):
     """Adds `pred`.
 
     config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's own), top_k.
+    With `features` it reads no images, only ids.
     """
 
     verb: ClassVar[str] = "zeroshot"
-    reads: ClassVar[tuple[str, ...]] = ("image",)
+    reads: tuple[str, ...] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("pred",)
-    defaults: ClassVar[dict[str, Any]] = {"templates": [], "top_k": 5}
+    defaults: ClassVar[dict[str, Any]] = {"model": "lite", "templates": [], "top_k": 5, "features": None}
 
     embedder: Embedder
+
+    def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
+        super().__init__(config, runtime)
+        if self.config["features"]:
+            self.reads = ()
 
     def setup(self) -> None:
         self.embedder = open_embedder(self.config, self.runtime)
@@ -68,10 +74,10 @@ class Zeroshot(Stage):
         return {**self.config, "encoder": str(self.embedder.encoder.identity), "space": self.embedder.encoder.space}
 
     def stamp(self, record: Record) -> str:
-        return self.embedder.stamp(record["image"])
+        return self.embedder.stamp(record)
 
     def prepare(self, record: Record) -> Any:
-        return record, self.embedder.prepare_image(record["image"])
+        return record, self.embedder.prepare(record)
 
     def process(self, items: list[Any]) -> list[Outcome]:
         features = self.embedder.encode([image for _, image in items]).joint

@@ -41,7 +41,7 @@ class Stage:
     """
 
     verb: ClassVar[str] = ""
-    reads: ClassVar[tuple[str, ...]] = ()  # a record without one of these fails with `missing-field`
+    reads: tuple[str, ...] = ()  # a record without one of these fails with `missing-field`
     adds: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[dict[str, Any]] = {}  # of config
     inline: ClassVar[bool] = False  # True: so cheap that threads and a journal would cost more than the work
