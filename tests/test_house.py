@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "diagnosis": {"config", "errors", "models", "stream"},
     "verbs": {"errors"},
     "options": {"config", "errors"},
-    "pipeline": {"config", "errors", "stream"},
+    "pipeline": {"config", "errors", "features", "stream"},
     "api": {"errors", "models", "stream"},
     "loader": {"errors", "options", "verbs"},
     "completion": {"loader", "verbs"},
