@@ -19,15 +19,14 @@ from typer.main import get_command
 from clipkit.options import OptionGroup
 from clipkit.verbs import Verb, load
 
-OWN = "Options"
-GENERAL = "General"
+ARGUMENTS, OPTIONS, GENERAL = "Arguments", "Options", "General"
 
 
 class VerbCommand(TyperCommand):
     """A command whose help lists its options under headings, its own first, in plain text."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {OWN: []}
+        sections: dict[str, list[tuple[str, str]]] = {ARGUMENTS: [], OPTIONS: []}
         general = []
         for param in self.get_params(ctx):
             row = param.get_help_record(ctx)
@@ -36,7 +35,8 @@ class VerbCommand(TyperCommand):
             if param.name in ("help", "debug"):
                 general.append(row)
             else:
-                sections.setdefault(getattr(param, "rich_help_panel", None) or OWN, []).append(row)
+                own = ARGUMENTS if param.param_type_name == "argument" else OPTIONS
+                sections.setdefault(getattr(param, "rich_help_panel", None) or own, []).append(row)
         sections[GENERAL] = general
         for title, rows in sections.items():
             if rows:
