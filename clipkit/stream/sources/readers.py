@@ -85,7 +85,11 @@ def _read_text(reading: Reading) -> Iterator[Item]:
 
 
 def _stdin(reading: Reading) -> Any:
-    stream: Any = sys.stdin.buffer if reading.stdin is None else reading.stdin
+    stream: Any = reading.stdin
+    if stream is None:
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", "name a file, or pipe records in")
+        stream = sys.stdin.buffer
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 

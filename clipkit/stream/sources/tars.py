@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import tarfile
 import zlib
@@ -141,12 +142,15 @@ def _plain(extension: str) -> str:
 
 def _content(shard: tarfile.TarFile, extension: str, member: tarfile.TarInfo) -> bytes:
     """A small member's bytes, unpacked if it is a .gz. Raises RecordError (`bad-sidecar`)."""
-    file = shard.extractfile(member)
-    assert file is not None  # a regular file
-    try:
-        data = (gzip.GzipFile(fileobj=file) if extension.endswith(".gz") else file).read(MAX_SIDECAR + 1)
-    except (EOFError, zlib.error, OSError) as error:
-        raise RecordError("bad-sidecar", f"its .{extension} cannot be read: {error}") from None
+    file = shard.fileobj
+    assert file is not None
+    file.seek(member.offset_data)
+    data = file.read(min(member.size, MAX_SIDECAR + 1))
+    if extension.endswith(".gz"):
+        try:
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_SIDECAR + 1)
+        except (EOFError, zlib.error, OSError) as error:
+            raise RecordError("bad-sidecar", f"its .{extension} cannot be unpacked: {error}") from None
     if len(data) > MAX_SIDECAR:
         raise RecordError("bad-sidecar", f"its .{extension} is larger than {MAX_SIDECAR >> 20} MiB")
     return data

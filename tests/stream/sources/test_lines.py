@@ -249,3 +249,20 @@ def test_limit_ends_reading() -> None:
     stream = io.BufferedReader(Endless())
     assert len(list(open_source(SourceOptions(("-",), limit=3), stdin=stream))) == 3
     assert list(open_source(SourceOptions(("-",), limit=0), stdin=stream)) == []
+
+
+def test_a_terminal_as_stdin_is_told() -> None:
+    controller, terminal = os.openpty()
+    notes: list[str] = []
+    with open(terminal, "rb") as stream:
+        os.write(controller, b'{"id":"a"}\n\x04')
+        items = open_source(SourceOptions(), stdin=stream, note=notes.append)
+        assert [item.encode() for item in items if isinstance(item, Record)] == [b'{"id":"a"}']
+    os.close(controller)
+    assert notes == ["reading records from the terminal; Ctrl-D ends"]
+
+
+def test_a_closed_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        list(open_source(SourceOptions()))
