@@ -30,6 +30,7 @@ _SCALES = (8, 4, 2)
 _MARGIN = 2.0  # see `_scale`
 _MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten
 _START_OF_SCAN = b"\xff\xda"
+_WEBP_COSTS = 2  # times as much memory as others: libwebp holds two canvases beside what it gives
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 _LATE_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -91,11 +92,10 @@ def decode(data: bytes, *, limits: Limits = Limits(), fit: int | None = None) ->
             image.draft(None, (full[0] // scale, full[1] // scale))
         image.load()
         turned = orientation(image) if _may_turn(image, data) else 1
-        upright = turn(to_rgb(image), turned)
-        upright.info = {}
-        if scale > 1:
-            upright.info[REDUCED] = _reduction(full, scale, upright.size, turned)
-        return upright
+        image = to_rgb(image)  # step by step: each lets go of the one before
+        image = turn(image, turned)
+        image.info = {REDUCED: _reduction(full, scale, image.size, turned)} if scale > 1 else {}
+        return image
 
 
 def _checked_format(data: bytes, limits: Limits) -> str:
@@ -146,11 +146,12 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
     tags = getattr(image, "tag_v2", {})
     if _TILE_WIDTH in tags and _TILE_LENGTH in tags:  # libtiff decodes whole tiles, however small the picture
         sizes.append((tags[_TILE_WIDTH], tags[_TILE_LENGTH]))
+    most = limits.max_pixels // (_WEBP_COSTS if image.format == "WEBP" else 1)
     for width, height in sizes:
         if width < 1 or height < 1:
             raise RecordError("image-broken", f"a size of {width}x{height} pixels")
-        if width * height > limits.max_pixels:
-            message = f"{width}x{height} pixels, over the limit of {limits.max_pixels:,} in all"
+        if width * height > most:
+            message = f"{width}x{height} pixels, over the limit of {most:,} in all"
             raise RecordError("image-too-many-pixels", message)
 
 

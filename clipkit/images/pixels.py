@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from PIL import ExifTags, Image
 
@@ -15,6 +17,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _BITS_PER_SAMPLE = 258  # a TIFF tag
+_BAND = 64  # rows scaled at once: a large picture in float64 would be eight times its size
 
 
 def orientation(image: Image.Image) -> int:
@@ -36,44 +39,55 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         image = _to_8bit(image)
     if image.has_transparency_data:
-        return _over_white(image.convert("RGBA"))
+        return _over_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
     white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(image, mask=image.getchannel("A"))
+    white.paste(image, mask=image)
     return white
 
 
 def _to_8bit(image: Image.Image) -> Image.Image:
     """Grey of 16-bit, 32-bit or float samples to L, or to LA where one value is declared transparent."""
-    values = np.asarray(image)
-    white = _white(image, values)
-    if white is None:
-        finite = np.isfinite(values)
-        low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 1.0)
-        values = np.where(finite, values, low) - low
-        white = float(high - low) or 1.0
-    scaled = np.clip(values, 0, white) * np.float32(255.0 / white)
-    grey = Image.fromarray(np.rint(scaled, out=scaled).astype(np.uint8))
+    black, white = _range(image)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)))
-    return grey
+    grey = np.empty((image.height, image.width), np.uint8)
+    alpha = np.empty_like(grey) if isinstance(transparent, int) else None
+    for top, band in _bands(image):
+        rows = slice(top, top + len(band))
+        scaled = (band.astype(np.float64) - black) * 255.0 / (white - black)
+        grey[rows] = np.rint(np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, 255))
+        if alpha is not None:
+            alpha[rows] = np.where(band == transparent, 0, 255)
+    result = Image.fromarray(grey)
+    if alpha is not None:
+        result.putalpha(Image.fromarray(alpha))
+    return result
 
 
-def _white(image: Image.Image, values: np.ndarray) -> float | None:
-    """The value that means white; None where the file doesn't say: then what is there spans black to white.
+def _bands(image: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """(top row, values) of some rows after others: a large picture as one array would take gigabytes."""
+    for top in range(0, image.height, _BAND):
+        yield top, np.asarray(image.crop((0, top, image.width, min(top + _BAND, image.height))))
 
-    16-bit samples: 65535, or less where a TIFF says that fewer bits are used. 32-bit and float samples declare no
-    range: the smallest usual one that holds them all (1 for floats, 255, 65535).
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The values that mean black and white.
+
+    16-bit samples: 0 and 65535, or less where a TIFF says that fewer bits are used. 32-bit and float samples declare
+    no range: 0 and the smallest usual white that is not exceeded (1 for floats, 255, 65535), else what is there.
     """
     if image.mode.startswith("I;"):
         bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
-        return float(2 ** min(int(bits), 16) - 1)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and np.isfinite(high)):
-        return None
+        return 0.0, float(2 ** min(int(bits), 16) - 1)
+    low, high = np.inf, -np.inf
+    for _, band in _bands(image):
+        finite = band[np.isfinite(band)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
     usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    return next((white for white in usual if high <= white), None)
+    if low >= 0 and high <= usual[-1]:
+        return 0.0, next(white for white in usual if high <= white)
+    return (low, high) if low < high else (low - 255.0, low)

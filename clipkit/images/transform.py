@@ -79,7 +79,7 @@ def _resized(preprocess: Preprocess, width: int, height: int) -> tuple[tuple[int
 def _centre(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
     """The centre of the image, padded where it is smaller than the crop."""
     left, top = _offset(image.width, width), _offset(image.height, height)
-    if left < 0 or top < 0:
+    if image.width < width or image.height < height:
         canvas = Image.new("RGB", (max(width, image.width), max(height, image.height)), (fill, fill, fill))
         canvas.paste(image, (max(0, -left), max(0, -top)))
         image, left, top = canvas, max(0, left), max(0, top)
