@@ -40,15 +40,18 @@ class TextTokenizer:
         self._clean = clean
 
     @classmethod
-    def open(cls, path: Path, context_length: int, *, pad: int = 0, clean: Clean = "lower") -> TextTokenizer:
-        """Read a tokenizer.json. Raises ClipkitError if it is none."""
+    def open(cls, path: Path, context_length: int, *, pad: int | str = 0, clean: Clean = "lower") -> TextTokenizer:
+        """Read a tokenizer.json. pad: an id, or a token. Raises ClipkitError if it is none or lacks the token."""
         from tokenizers import Tokenizer
 
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare exceptions
             raise ClipkitError(f"cannot read {path}: {error}") from None
-        return cls(tokenizer, context_length, pad=pad, clean=clean)
+        number = tokenizer.token_to_id(pad) if isinstance(pad, str) else pad
+        if number is None:
+            raise ClipkitError(f"{path} has no token {pad!r}")
+        return cls(tokenizer, context_length, pad=number, clean=clean)
 
     def ids(self, text: str) -> list[int]:
         """All token ids of a text, specials included, before any cut."""

@@ -25,8 +25,8 @@ def weights(entry: dict[str, Any], shown: str) -> Path:
 def repository(name: str) -> Path:
     """The folder of a hub repository with its open_clip_config.json and weights. Raises ClipkitError."""
     shown = f"hf-hub:{name}"
-    config = _hub_file(name, (listing.HUB_CONFIG,), shown)
-    file = _hub_file(name, listing.hub_names(), shown)
+    config = hub_file(name, (listing.HUB_CONFIG,), shown)
+    file = hub_file(name, listing.hub_names(), shown)
     if file.parent != config.parent:
         raise ClipkitError(
             f"{shown}: {file.name} and {config.name} in the cache are of two revisions",
@@ -35,7 +35,8 @@ def repository(name: str) -> Path:
     return config.parent
 
 
-def _hub_file(name: str, files: tuple[str, ...], shown: str) -> Path:
+def hub_file(name: str, files: tuple[str, ...], shown: str) -> Path:
+    """The first of some files of a hub repository. Raises ClipkitError where none is here or to be had."""
     if (path := listing.cached_in_hub(name, files)) is not None:
         return path
     from open_clip.pretrained import download_pretrained_from_hf

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import open_clip
 import torch
-from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, basic_clean, canonicalize_text
 from torch import nn
 from torch.nn import functional
 
-from clipkit.errors import ClipkitError, MissingPackage
+from clipkit.errors import ClipkitError
 from clipkit.models import checkpoint, download, listing
 from clipkit.models.base import Encoder, Identity, Preprocess
-from clipkit.models.clip_tokenizer import TextTokenizer, clip_tokenizer
 from clipkit.models.device import choose, choose_precision
 from clipkit.models.identity import weights_digest
+from clipkit.models.model_tokenizer import LOCAL, ModelTokenizer, model_tokenizer
 from clipkit.models.names import ModelName
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def load(name: ModelName, *, device: str = "auto", precision: str = "auto", thre
     precision = choose_precision(device, precision)
     torch.set_num_threads(threads)
     source = _resolve(name)
-    tokenizer = _tokenizer(source)
+    tokenizer = model_tokenizer(source.tokenizer, source.config["text_cfg"])
     model, notices = _build(name, source)
     identity = Identity(
         name=name.shown,
@@ -67,7 +66,7 @@ class OpenClipEncoder(Encoder):
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: TextTokenizer | HubTokenizer,
+        tokenizer: ModelTokenizer,
         identity: Identity,
         *,
         device: str,
@@ -226,22 +225,6 @@ def _projection(visual: nn.Module) -> tuple[nn.Module, int] | None:
     return (classifier, classifier.in_features) if isinstance(classifier, nn.Linear) else None
 
 
-class HubTokenizer:
-    """open_clip's tokenizer for a model that has its own (SigLIP, HF text towers), as `TextTokenizer` looks."""
-
-    def __init__(self, tokenizer: HFTokenizer | SigLipTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self.context_length: int = tokenizer.context_length
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        ids: np.ndarray = self._tokenizer(list(texts)).numpy()
-        return ids
-
-    def count(self, text: str) -> int:
-        clean = getattr(self._tokenizer, "clean_fn", lambda raw: canonicalize_text(basic_clean(raw)))
-        return len(self._tokenizer.tokenizer(clean(text)).input_ids)
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a model comes from. architecture, tokenizer: as open_clip takes them (`ViT-B-32`, `local-dir:...`)."""
@@ -266,9 +249,7 @@ def _resolve(name: ModelName) -> Source:
         beside = checkpoint.sidecar(name.path.parent) or {}
         preprocess = beside.get("preprocess_cfg") or listing.usual_preprocess(name.arch)
         carries = beside and (name.path.parent / "tokenizer.json").is_file()
-        return Source(
-            name.arch, config, name.path, preprocess, f"local-dir:{name.path.parent}" if carries else name.arch
-        )
+        return Source(name.arch, config, name.path, preprocess, f"{LOCAL}{name.path.parent}" if carries else name.arch)
     folder = name.path if name.kind == "folder" else download.repository(name.repository)
     described = checkpoint.sidecar(folder)
     if described is None:
@@ -276,7 +257,7 @@ def _resolve(name: ModelName) -> Source:
     weights = next((path for file in listing.hub_names() if (path := folder / file).is_file()), None)
     if weights is None:
         raise ClipkitError(f"{name.given} has no weights: expected {' or '.join(listing.hub_names())} in it")
-    local = f"local-dir:{folder}"
+    local = f"{LOCAL}{folder}"
     tokenizer = local if name.kind == "folder" else name.given
     return Source(local, described["model_cfg"], weights, described.get("preprocess_cfg") or {}, tokenizer)
 
@@ -298,9 +279,7 @@ def _build(name: ModelName, source: Source) -> tuple[nn.Module, list[str]]:
     with _quiet():
         try:
             model = open_clip.create_model(source.architecture, load_weights=False, pretrained_text=False)
-        except ImportError as error:
-            raise _missing(error, name.shown) from None
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError) as error:  # it says which package a tower needs
             raise ClipkitError(f"open_clip cannot build {name.shown}: {str(error).splitlines()[0]}") from None
         notices += checkpoint.fill(model, source.weights, state, name.shown)
     return model, notices
@@ -315,26 +294,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _tokenizer(source: Source) -> TextTokenizer | HubTokenizer:
-    try:
-        tokenizer = open_clip.get_tokenizer(source.tokenizer)
-    except ImportError as error:
-        raise _missing(error, f"the tokenizer of {source.tokenizer}") from None
-    except (OSError, ValueError) as error:
-        wanted = source.config["text_cfg"].get("hf_tokenizer_name") or source.tokenizer
-        reason = str(error).splitlines()[0]
-        hint = f"where there is a network: hf download {wanted}"
-        raise ClipkitError(f"the tokenizer {wanted} could not be had: {reason}", hint) from None
-    if isinstance(tokenizer, HFTokenizer | SigLipTokenizer):
-        return HubTokenizer(tokenizer)
-    return clip_tokenizer(tokenizer.context_length)  # open_clip's in pure Python, but for specials spelled out
-
-
-def _missing(error: ImportError, purpose: str) -> MissingPackage:
-    package = error.name or "transformers"
-    return MissingPackage(package, purpose, f"pip install {package}")
 
 
 def _preprocess(config: dict[str, Any], model: nn.Module) -> Preprocess:
