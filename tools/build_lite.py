@@ -40,7 +40,7 @@ PINNED = {
 }
 TARGET = Path(__file__).resolve().parent.parent / "clipkit" / "models" / "lite"
 DETAIL_WIDTH = 128
-TEMPERATURE = 12.0  # probabilities are softmax(12 v.q), v and q being the semantic parts
+TEMPERATURE = 10.0  # softmax(10 x cosine of the semantic parts): the round figure of least loss on training photos
 CONTEXT = 128  # tokens, specials included: the length that the text model was trained at
 
 
@@ -53,8 +53,9 @@ def main(inputs: Path) -> None:
     names, wnids = imagenet_classes()
     nouns = read_nouns(wordnet_nouns(inputs / "wordnet-base_1%3a3.0-37_all.deb"))
 
-    head = build_head(MiniLM(text_weights, tokenizer), names, wnids, nouns)
-    basis = detail_basis(image_weights["_fc.weight"].astype(np.float64), DETAIL_WIDTH)
+    classifier = image_weights["_fc.weight"].astype(np.float64)
+    head = build_head(MiniLM(text_weights, tokenizer), names, wnids, nouns, classifier)
+    basis = detail_basis(classifier, DETAIL_WIDTH)
     TARGET.mkdir(parents=True, exist_ok=True)
     image_graph(TARGET / "image.onnx", image_weights, head, basis)
     text_graph(TARGET / "text.onnx", text_weights, head, CONTEXT, DETAIL_WIDTH)

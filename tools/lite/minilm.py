@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 (Reimers and Gurevych, 2019; Wang et al., 2020) in float64: the embeddings that the head is built from.
+"""all-MiniLM-L6-v2 (Reimers and Gurevych, 2019; Wang et al., 2020) in float64: what the head is built from.
 
 In double precision every machine rounds to the same bytes of the head, whatever its kernels.
 """
@@ -49,7 +49,9 @@ class MiniLM:
                 *(self._heads(self._dense(x, f"{name}attention.self.{part}")) for part in ("query", "key", "value"))
             )
             attention = attention.transpose(1, 2).reshape(x.shape)
-            x = self._norm(x + self._dense(attention, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm")
+            x = self._norm(
+                x + self._dense(attention, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm"
+            )
             inner = F.gelu(self._dense(x, f"{name}intermediate.dense"))
             x = self._norm(x + self._dense(inner, f"{name}output.dense"), f"{name}output.LayerNorm")
         encoded: np.ndarray = F.normalize(x.mean(1), dim=-1).numpy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Synset:
-    """lemmas: first the most frequent, blanks for underscores. gloss: definitions, without the examples. hypernym: its wnid."""
+    """lemmas: blanks for underscores. gloss: definitions, without the examples. hypernym: the wnid of the first one."""
 
     wnid: str
     lemmas: tuple[str, ...]

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 SEMANTIC_DIM, DETAIL_DIM, BACKBONE_DIM = 384, 128, 1280
 
-# the classification backbone's own: short side 256, the middle 224 x 224, (x - 127) / 128
-PREPROCESS = Preprocess(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3, resize=256)
+PREPROCESS = Preprocess(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # (x - 127) / 128
 
 
 def load(threads: int = 1) -> Lite:
-    """The carried model. threads: cores a single call of `encode_images` or `encode_texts` may use; results don't depend on it.
+    """The carried model. threads: cores that one `encode_images` or `encode_texts` may use; results are the same.
 
     Raises ClipkitError if its files are missing.
     """
@@ -35,8 +34,8 @@ def load(threads: int = 1) -> Lite:
 class Lite(Encoder):
     """Features are [semantic, 2 detail] / sqrt(5) of an image and [semantic, 0] of a text, 384 + 128 wide.
 
-    Texts meet the semantic part alone; images meet each other in both. Each of the two networks is opened when first used.
-    Safe to call from several threads.
+    Texts meet the semantic part alone; images meet each other in both. Each of the two networks is opened when it is
+    first used. Safe to call from several threads.
     """
 
     backend: ClassVar[str] = "lite"
@@ -58,7 +57,7 @@ class Lite(Encoder):
         return apply(PREPROCESS, image)
 
     def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pixels f32 [n, 3, 224, 224] to unit features f32 [n, 512] and, if asked for, pooled features f32 [n, 1280]."""
+        """Pixels f32 [n, 3, 224, 224] to unit features f32 [n, 512] and, if asked for, backbone ones [n, 1280]."""
         import numpy as np
 
         network = self._image_network()
@@ -66,13 +65,15 @@ class Lite(Encoder):
         pooled = np.empty((len(batch), BACKBONE_DIM), np.float32)
 
         def encode(row: int) -> None:
-            joint[row], pooled[row] = (output[0] for output in network.run(["joint", "pooled"], {"pixels": batch[row : row + 1]}))
+            joint[row], pooled[row] = (
+                output[0] for output in network.run(["joint", "pooled"], {"pixels": batch[row : row + 1]})
+            )
 
         self._each(encode, len(batch))
         return joint, pooled if backbone else None
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        """Texts to unit features f32 [n, 512]; a text is cut to 128 tokens, the length that the text model was trained at."""
+        """Texts to unit features f32 [n, 512]; a text is cut to 128 tokens, which the text model was trained at."""
         import numpy as np
 
         network = self._text_network()
