@@ -31,14 +31,14 @@ def test_there_are_cases() -> None:
 @pytest.mark.parametrize("folder", FOUND, ids=lambda folder: str(folder.relative_to(CASES)))
 def test_case(folder: Path, tmp_path: Path) -> None:
     here = tmp_path / "case"
-    shutil.copytree(folder, here)
+    shutil.copytree(folder, here, ignore=shutil.ignore_patterns("cmd", "in.jsonl", "out.jsonl", "err", "code"))
     program = tmp_path / "bin/clipkit"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m clipkit "$@"\n')
     program.chmod(0o755)
-    stdin = here / "in.jsonl"
+    stdin = folder / "in.jsonl"
     done = subprocess.run(
-        ["sh", "-c", (here / "cmd").read_text()],
+        ["sh", "-c", (folder / "cmd").read_text()],
         input=stdin.read_bytes() if stdin.exists() else b"",
         capture_output=True,
         cwd=here,

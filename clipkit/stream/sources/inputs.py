@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
 import itertools
 import os
 import re
@@ -78,6 +76,8 @@ def _matches(named: str) -> Iterator[str]:
     if named == "-" or os.path.lexists(named) or is_remote(named) or _is_member(named):
         yield named
         return
+    import glob
+
     for pattern in _braces(named):
         if os.path.lexists(pattern):
             yield pattern
@@ -130,6 +130,8 @@ def _close_matches(path: str) -> str | None:
             names = [entry.name for entry in itertools.islice(entries, 10_000)]
     except OSError:
         return f"there is no folder {folder!r}" if folder else None
+    import difflib
+
     close = difflib.get_close_matches(name, names, n=3)
     return f"did you mean {' or '.join(os.path.join(folder, name) for name in close)}?" if close else None
 

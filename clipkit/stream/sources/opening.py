@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from typing import Any, BinaryIO, Protocol
 
@@ -85,6 +84,8 @@ def open_chunks(stream: BinaryIO, reading: Reading) -> Chunks:
     counted = _Counted(stream, reading)
     head = counted.peek(4)
     if head.startswith(_GZIP):
+        import gzip
+
         return _Guarded(gzip.GzipFile(fileobj=counted, mode="rb"), reading)  # type: ignore[call-overload]
     if head.startswith(_ZSTD):
         return _Guarded(_Zstd(counted), reading)
@@ -105,7 +106,9 @@ class _Guarded:
             raise ClipkitError(
                 "the compressed file ends too early", "it was cut off: what could be read was used", where=self._shown
             ) from None
-        except (zlib.error, gzip.BadGzipFile) as error:
+        except zlib.error as error:
             raise ClipkitError(f"the compressed data is broken: {error}", where=self._shown) from None
         except OSError as error:
+            if error.errno is None:  # gzip.BadGzipFile
+                raise ClipkitError(f"the compressed data is broken: {error}", where=self._shown) from None
             raise ClipkitError(f"cannot be read: {error.strerror or error}", where=self._shown) from None

@@ -1,4 +1,4 @@
-"""Which reader reads which kind of input."""
+"""Which reader reads which kind of input; each is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from contextlib import nullcontext
 from typing import Any
 
 from clipkit.errors import ClipkitError, UsageError
-from clipkit.stream.sources.coco import is_lines, read_coco
 from clipkit.stream.sources.context import Input, Item, Reading
-from clipkit.stream.sources.folders import read_folder, read_image_file
 from clipkit.stream.sources.inputs import kind_of_bytes
 from clipkit.stream.sources.lines import read_lines
 from clipkit.stream.sources.opening import CHUNK, Chunks, open_chunks
 from clipkit.stream.sources.places import is_remote, split_member
-from clipkit.stream.sources.tables import count_parquet, read_csv, read_parquet
-from clipkit.stream.sources.tars import read_tar
 
 
 def read(reading: Reading) -> Iterator[Item]:
     """The records of one input, ids not yet settled."""
-    kind = reading.input.kind
-    if kind in _WHOLE:
-        items: Iterator[Item] = _WHOLE[kind](reading)
-        return items
-    return _read_text(reading)
+    match reading.input.kind:
+        case "folder" | "image":
+            from clipkit.stream.sources.folders import read_folder, read_image_file
+
+            return read_folder(reading) if reading.input.kind == "folder" else read_image_file(reading)
+        case "tar":
+            from clipkit.stream.sources.tars import read_tar
+
+            return read_tar(reading)
+        case "parquet":
+            from clipkit.stream.sources.tables import read_parquet
+
+            return read_parquet(reading)
+        case "reference":
+            return _read_reference(reading)
+        case _:
+            return _read_text(reading)
 
 
 def count_items(inputs: list[Input]) -> int | None:
@@ -37,11 +45,17 @@ def count_items(inputs: list[Input]) -> int | None:
         if item.kind in ("image", "reference"):
             count: int | None = 1
         else:
-            count = count_parquet(item.path) if item.kind == "parquet" else None
+            count = _count_rows(item.path) if item.kind == "parquet" else None
         if count is None:
             return None
         total += count
     return total
+
+
+def _count_rows(path: str) -> int | None:
+    from clipkit.stream.sources.tables import count_parquet
+
+    return count_parquet(path)
 
 
 def _read_reference(reading: Reading) -> Iterator[Item]:
@@ -52,15 +66,6 @@ def _read_reference(reading: Reading) -> Iterator[Item]:
         image = f"{reading.places.reference_to(shard)}#{member}"
     reading.number = 1
     yield reading.made({"id": reading.places.id_of(image), "image": image}, where=reading.input.shown)
-
-
-_WHOLE: dict[str, Any] = {
-    "folder": read_folder,
-    "image": read_image_file,
-    "parquet": read_parquet,
-    "reference": _read_reference,
-    "tar": read_tar,
-}
 
 
 def _read_text(reading: Reading) -> Iterator[Item]:
@@ -77,6 +82,8 @@ def _read_text(reading: Reading) -> Iterator[Item]:
         if kind == "lines" and not os.path.isfile(path):
             _refuse_binary(reading, kind_of_bytes(stream.peek(512)[:512]))
         if kind in ("csv", "tsv"):
+            from clipkit.stream.sources.tables import read_csv
+
             yield from read_csv(reading, chunks)
         elif kind == "json":
             yield from _read_json(reading, chunks)
@@ -115,6 +122,8 @@ class _Replayed:
 
 def _read_json(reading: Reading, chunks: Chunks) -> Iterator[Item]:
     """A `.json`: COCO captions, or JSON Lines by another name."""
+    from clipkit.stream.sources.coco import is_lines, read_coco
+
     head = b""
     while b"\n" not in head[-CHUNK:] and len(head) < CHUNK and (chunk := chunks.read1(CHUNK)):
         head += chunk
