@@ -1,8 +1,8 @@
 """Golden cases without code: tests/cases/VERB/NAME/ holds a command, its input, and what must come out.
 
 cmd: a shell line that starts with `clipkit`, run in a copy of the folder, so that other files beside it can be named.
-out.jsonl: exactly what it prints. Optional: in.jsonl (its standard input), err (exactly what it says on standard error),
-code (its exit status, 0 if absent).
+out.jsonl: exactly what it prints. Optional: in.jsonl (its standard input), err (exactly what it says on standard
+error), code (its exit status, 0 if absent).
 """
 
 from __future__ import annotations
