@@ -1,0 +1,185 @@
+"""An exported folder: the same features without torch, and refused when anything about it is not as exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.models.load import load
+from clipkit.models.onnx import OnnxEncoder
+from clipkit.models.open_clip import OpenClipEncoder
+from tests.models import exporting
+
+pytest.importorskip("onnxscript", reason="torch's ONNX exporter needs onnxscript")
+TEXTS = ["a cat", "", "many " * 100, "ein Löwe 🦁", *(f"number {i}" for i in range(9))]
+
+
+@dataclass(frozen=True)
+class Exported:
+    folder: Path
+    source: OpenClipEncoder
+
+
+@pytest.fixture(scope="session")
+def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    path = checkpoint("tiny-vit")
+    source = load(f"tiny-vit:{path}")
+    assert isinstance(source, OpenClipEncoder)
+    folder = tmp_path_factory.mktemp("export") / "tiny"
+    return Exported(exporting.export("tiny-vit", path, source, folder), source)
+
+
+@pytest.fixture
+def folder(exported: Exported, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(exported.folder, tmp_path / "model"))
+
+
+def manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "clipkit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def error(folder: Path) -> ClipkitError:
+    with pytest.raises(ClipkitError) as caught:
+        load(str(folder))
+    return caught.value
+
+
+def test_features_are_the_sources(exported: Exported) -> None:
+    encoder = load(str(exported.folder))
+    assert isinstance(encoder, OnnxEncoder)
+    source = exported.source
+    images = exporting.random_pixels(source, 3)
+    joint, backbone = encoder.encode_images(images, backbone=True)
+    expected, expected_backbone = source.encode_images(images, backbone=True)
+    assert joint.dtype == np.float32 and joint.flags.c_contiguous
+    np.testing.assert_allclose(joint, expected, atol=2e-6)
+    assert backbone is not None and expected_backbone is not None
+    np.testing.assert_allclose(backbone, expected_backbone, atol=2e-5)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), source.encode_texts(TEXTS), atol=2e-6)
+    assert encoder.count_tokens(TEXTS) == source.count_tokens(TEXTS)
+    assert encoder.identity == source.identity
+    assert encoder.space != source.space
+    assert (encoder.logit_scale, encoder.logit_bias) == (source.logit_scale, None)
+
+
+def test_the_image_alone(exported: Exported) -> None:
+    joint, backbone = load(str(exported.folder)).encode_images(exporting.random_pixels(exported.source, 1))
+    assert joint.shape == (1, 32) and backbone is None
+
+
+@pytest.mark.parametrize("row_independent", [True, False])
+def test_alone_equals_batched_bitwise(folder: Path, exported: Exported, row_independent: bool) -> None:
+    manifest(folder, row_independent=row_independent)
+    encoder = load(str(folder))
+    images = exporting.random_pixels(exported.source, 11)
+    joint, backbone = encoder.encode_images(images, backbone=True)
+    texts = encoder.encode_texts(TEXTS)
+    assert backbone is not None
+    for row in range(len(images)):
+        alone, behind = encoder.encode_images(images[row : row + 1], backbone=True)
+        assert np.array_equal(alone[0], joint[row])
+        assert behind is not None and np.array_equal(behind[0], backbone[row])
+    for row, text in enumerate(TEXTS):
+        assert np.array_equal(encoder.encode_texts([text])[0], texts[row])
+
+
+def test_rows_that_are_not_independent_run_one_by_one(folder: Path, exported: Exported, tmp_path: Path) -> None:
+    """Activations quantised by the range of a whole batch: a neighbour would move a row."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantized = tmp_path / "quantized.onnx"
+    quantization.quantize_dynamic(folder / "image.onnx", quantized, op_types_to_quantize=["MatMul", "Gemm"])
+    quantized.replace(folder / "image.onnx")
+    exporting.write_manifest(folder, exported.source, precision="int8", row_independent=False)
+    encoder = load(str(folder))
+    images = exporting.random_pixels(exported.source, 4)
+    images[3] *= 50  # a neighbour with a far larger range
+    together = encoder.encode_images(images)[0]
+    for row in range(4):
+        assert np.array_equal(encoder.encode_images(images[row : row + 1])[0][0], together[row])
+    exporting.write_manifest(folder, exported.source, precision="int8", row_independent=True)
+    assert not np.array_equal(load(str(folder)).encode_images(images)[0], together), "the flag is what makes it so"
+
+
+def test_no_rows(exported: Exported) -> None:
+    encoder = load(str(exported.folder))
+    joint, backbone = encoder.encode_images(exporting.random_pixels(encoder, 0), backbone=True)
+    assert joint.shape == (0, 32) and backbone is not None and backbone.shape == (0, 64)
+    assert encoder.encode_texts([]).shape == (0, 32)
+
+
+def test_without_torch(exported: Exported) -> None:
+    program = """
+import sys
+sys.modules["torch"] = None  # importing it, or open_clip, fails
+import numpy as np
+from clipkit.models.load import load
+from clipkit.text.classifier import classifier
+from clipkit.text.labels import parse_labels
+from clipkit.text.templates import resolve_templates
+encoder = load(sys.argv[1])
+weights = classifier(encoder, parse_labels("cats,dogs"), resolve_templates(["simple-7"]))
+images, _ = encoder.encode_images(np.zeros((2, 3, 32, 32), np.float32))
+print((images @ weights.T).shape)
+"""
+    command = [sys.executable, "-P", "-c", program, str(exported.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "(2, 2)\n"
+    assert done.stderr == ""
+
+
+def test_a_newer_format(folder: Path) -> None:
+    manifest(folder, format=2)
+    refused = error(folder)
+    assert "has format 2; this clipkit reads 1" in refused.message and refused.hint == "update clipkit"
+
+
+@pytest.mark.parametrize(("name", "tower"), [("image.onnx", "image"), ("text.onnx", "text")])
+def test_a_missing_tower_is_named(folder: Path, name: str, tower: str) -> None:
+    (folder / name).unlink()
+    assert f"no {tower} tower ({name})" in error(folder).message
+
+
+@pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json"])
+def test_a_changed_file(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    assert f"{name} is not the file that was exported" in error(folder).message
+
+
+def test_a_file_outside_the_folder(folder: Path) -> None:
+    (folder.parent / "stray").touch()
+    files = json.loads((folder / "clipkit.json").read_text())["files"]
+    manifest(folder, files=files | {"../stray": "0" * 64})
+    assert "lacks the file ../stray" in error(folder).message
+
+
+def test_a_graph_that_is_none(folder: Path, exported: Exported) -> None:
+    (folder / "text.onnx").write_bytes(b"not a graph")
+    exporting.write_manifest(folder, exported.source)
+    assert "onnxruntime cannot load" in error(folder).message
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"format": 1, "kind": "adapter"}', '{"format": 1, "kind": "model"}']
+)
+def test_a_manifest_that_is_none(folder: Path, content: str) -> None:
+    (folder / "clipkit.json").write_text(content)
+    assert "clipkit.json" in error(folder).message
+
+
+def test_another_precision_cannot_be_had(folder: Path) -> None:
+    with pytest.raises(UsageError, match="it has no other precision"):
+        load(str(folder), precision="bf16")
