@@ -45,13 +45,11 @@ class MiniLM:
         x = self._norm(x, "embeddings.LayerNorm")
         for layer in range(LAYERS):
             name = f"encoder.layer.{layer}."
-            attention = F.scaled_dot_product_attention(
-                *(self._heads(self._dense(x, f"{name}attention.self.{part}")) for part in ("query", "key", "value"))
-            )
-            attention = attention.transpose(1, 2).reshape(x.shape)
-            x = self._norm(
-                x + self._dense(attention, f"{name}attention.output.dense"), f"{name}attention.output.LayerNorm"
-            )
+            parts = ("query", "key", "value")
+            query, key, value = (self._heads(self._dense(x, f"{name}attention.self.{part}")) for part in parts)
+            attention = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+            attended = self._dense(attention, f"{name}attention.output.dense")
+            x = self._norm(x + attended, f"{name}attention.output.LayerNorm")
             inner = F.gelu(self._dense(x, f"{name}intermediate.dense"))
             x = self._norm(x + self._dense(inner, f"{name}output.dense"), f"{name}output.LayerNorm")
         encoded: np.ndarray = F.normalize(x.mean(1), dim=-1).numpy()

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
     from tokenizers import Tokenizer
 
@@ -58,8 +59,6 @@ class Lite(Encoder):
 
     def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Pixels f32 [n, 3, 224, 224] to unit features f32 [n, 512] and, if asked for, backbone ones [n, 1280]."""
-        import numpy as np
-
         network = self._image_network()
         joint = np.empty((len(batch), self.identity.dim), np.float32)
         pooled = np.empty((len(batch), BACKBONE_DIM), np.float32)
@@ -74,8 +73,6 @@ class Lite(Encoder):
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """Texts to unit features f32 [n, 512]; a text is cut to 128 tokens, which the text model was trained at."""
-        import numpy as np
-
         network = self._text_network()
         tokens = [self._cut(ids) for ids in self._ids(texts)]
         joint = np.empty((len(texts), self.identity.dim), np.float32)
@@ -91,7 +88,8 @@ class Lite(Encoder):
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         tokenizer = self._tokenizer()
-        return [tokenizer.encode(text).ids for text in texts]
+        # half a surrogate pair, as in an undecodable argument, is no text to the tokenizer: it reads `?`
+        return [tokenizer.encode(text.encode("utf-8", "replace").decode()).ids for text in texts]
 
     def _cut(self, ids: list[int]) -> list[int]:
         """The first tokens that fit, and the closing [SEP]."""
