@@ -29,10 +29,10 @@ def stream(
     options = RunOptions(
         **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
     )
-    return run(stage, source(io), options, columns=columns, sink=sink)
+    return run(stage, source(io, stage.verb), options, columns=columns, sink=sink)
 
 
-def source(io: InputOptions) -> Source:
+def source(io: InputOptions, verb: str) -> Source:
     """The input that the flags of `io` name; what it notices is said on stderr, unless quiet."""
     from clipkit.stream.sources import SourceOptions, open_source
 
@@ -47,16 +47,8 @@ def source(io: InputOptions) -> Source:
             shard=io.shard,
             limit=io.limit,
         ),
-        note=_say_nothing if io.quiet else _say,
+        note=lambda message: None if io.quiet else print(f"clipkit {verb}: {message}", file=sys.stderr),
     )
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
-
-
-def _say_nothing(message: str) -> None:
-    pass
 
 
 def root(io: InputOptions) -> str | None:

@@ -31,7 +31,7 @@ def run(
 
     table = sys.stdout.isatty() and not as_json
     sink = TableSink(STORY_COLUMNS) if table else StdoutSink()
-    for record in find(pipeline.source(io), name):
+    for record in find(pipeline.source(io, "explain"), name):
         story = describe(record)
         for line in rows(story) if table else [encode_json(story)]:
             sink.write(line, record.origin)

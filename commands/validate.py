@@ -28,7 +28,7 @@ def run(
     from clipkit.stream.validate import Validation
 
     validation = Validation()
-    for number, problem in enumerate(validation.problems(pipeline.source(io))):
+    for number, problem in enumerate(validation.problems(pipeline.source(io, "validate"))):
         if number < show and not io.quiet:
             print(f"{problem.where}: {problem.message}", file=sys.stderr)
     if not io.quiet:

@@ -65,7 +65,7 @@ def read_folder(reading: Reading) -> Iterator[Item]:
         yield _with_sidecars(reading, path, {"id": nfc(relative), "image": reference}, found.sidecars)
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
-        reading.note(f"{top}: left out {sum(skipped.values())} files that are no images ({kinds})")
+        reading.note(f"{top}: left out what is no image: {kinds}")
     if skipped[".tar"] and not reading.number:
         reading.note(f"{top}: to read the shards in it, name them: {os.path.join(top, '*.tar')}")
 

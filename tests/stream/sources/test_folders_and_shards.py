@@ -58,7 +58,7 @@ def test_sidecars() -> None:
         '{"id":"c.jpg","image":"d/c.jpg"}',
     ]
     assert [item.id for item in read("d")] == ["a.jpg", "u7", "c.JPG", "c.jpg"]
-    assert notes == ["d: left out 2 files that are no images (1 .md, 1 .txt)"]
+    assert notes == ["d: left out what is no image: 1 .md, 1 .txt"]
     assert read("d/a.jpg")[0].to_dict() == {"id": "d/a.jpg", "image": "d/a.jpg", "n": 1.1, "text": "a cat"}
 
 
