@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -76,12 +77,13 @@ def _request(url: str, limits: Limits, allowed: Callable[[str], bool], seconds: 
     # Time-outs are by the step: a server that sends a byte now and then is ended by the clock.
     clock = threading.Timer(seconds, _cut, [sock])
     clock.daemon = True
+    deadline = time.monotonic() + seconds
     clock.start()
     try:
         if isinstance(sock, ssl.SSLSocket):
             sock.do_handshake()
         answer = _exchange(url, parts, sock, limits)
-        if not clock.is_alive():
+        if time.monotonic() >= deadline:  # what came may be cut off
             raise TimeoutError(f"took longer than {seconds:g} s")
         return answer
     finally:
@@ -96,19 +98,19 @@ def _exchange(url: str, parts: SplitResult, sock: socket.socket, limits: Limits)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {"User-Agent": f"clipkit/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
     connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    if response.status in (301, 302, 303, 307, 308):
-        return b"", urljoin(url, response.headers.get("Location", ""))
-    if response.status != 200:
-        raise RecordError("image-remote", f"{shown(url)}: status {response.status} {response.reason}", _HINT)
-    if (response.length or 0) > limits.max_bytes:
-        raise _too_large(url, limits)
-    data = response.read(limits.max_bytes + 1)
-    if len(data) > limits.max_bytes:
-        raise _too_large(url, limits)
-    if response.length:
-        raise http.client.IncompleteRead(data, response.length)
-    return data, None
+    with contextlib.closing(connection.getresponse()) as response:
+        if response.status in (301, 302, 303, 307, 308):
+            return b"", urljoin(url, response.headers.get("Location", ""))
+        if response.status != 200:
+            raise RecordError("image-remote", f"{shown(url)}: status {response.status} {response.reason}", _HINT)
+        if (response.length or 0) > limits.max_bytes:
+            raise _too_large(url, limits)
+        data = response.read(limits.max_bytes + 1)
+        if len(data) > limits.max_bytes:
+            raise _too_large(url, limits)
+        if response.length:
+            raise http.client.IncompleteRead(data, response.length)
+        return data, None
 
 
 def _connect(parts: SplitResult, allowed: Callable[[str], bool]) -> socket.socket:

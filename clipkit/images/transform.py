@@ -23,8 +23,8 @@ _Box = tuple[float, float, float, float]
 def apply(preprocess: Preprocess, image: Image.Image) -> np.ndarray:
     """An upright RGB image to f32 [3, h, w], C-contiguous, normalised.
 
-    Bit-equal to open_clip for images decoded exactly (save that strips longer than about 64:1 may differ by one
-    level of 255). An image that `decode` reduced is resampled from where it lies in the original.
+    Bit-equal to open_clip for images decoded exactly (save that strips longer than about 64:1 may differ by the
+    rounding of a level or two). An image that `decode` reduced is resampled from where it lies in the original.
     """
     height, width = preprocess.size
     reduction = _reduction(image)
