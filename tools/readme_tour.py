@@ -1,7 +1,7 @@
-"""Run the README's console examples and put their real output under them: `python tools/readme_tour.py` (`--check` in CI).
+"""Run the README's console examples and put their real output under them; `--check`, as in CI, only compares.
 
-A block that begins with ```console is run line by line in the repository's root; lines starting with `$ ` are commands, the
-rest is replaced by what they print (stderr included). Blocks that install something, and tables of a terminal, stay as they are.
+Of a block that begins with ```console, lines starting with `$ ` are commands, run in a folder that holds samples/;
+the rest is what they print, stderr included. Blocks that install something stay as they are.
 """
 
 from __future__ import annotations
@@ -52,8 +52,14 @@ def replay(block: str, folder: Path) -> str:
         env = {**os.environ, "CLIPKIT_CACHE": str(folder / "cache"), "CLIPKIT_PLUGINS": ""}
         done = subprocess.run(
             ["bash", "-c", command.removeprefix("$ ")],
-            cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         shown += f"{command}\n{done.stdout}"
     return shown
 

@@ -222,11 +222,12 @@ class Record:
     def id(self) -> str | None:
         """The record's own `id`, else `uid` or `key` in it, else what the source derived; NFC. None if it has none."""
         for name in ("id", "uid", "key"):
-            value = self.get(name)
-            if isinstance(value, bool) or value is None or value == "":
-                continue
-            if isinstance(value, str | int):
-                return unicodedata.normalize("NFC", str(value))
+            if name in self._raw:
+                value = self[name]
+                if isinstance(value, str) and value:
+                    return value if value.isascii() else unicodedata.normalize("NFC", value)
+                if isinstance(value, int) and not isinstance(value, bool):
+                    return str(value)
         return self.key
 
     def encode(self) -> bytes:

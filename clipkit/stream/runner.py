@@ -220,6 +220,10 @@ class _Run:
             self.counts.passed += 1
             self._write("", item.encode(), item.origin)
             return
+        if key is None and isinstance(outcome, Record) and outcome.line is not None:  # chosen as it came
+            self.counts.kept += 1
+            self._write("", outcome.line, item.origin)
+            return
         entry = outcome if isinstance(outcome, Entry) else _entry(outcome)
         if self.journal is not None and key and entry is not outcome:
             self.journal.append(key, entry)
@@ -236,11 +240,12 @@ class _Run:
             self._write(name, line, item.origin)
 
     def _write(self, name: str, line: bytes, origin: str) -> None:
-        if name not in self.outputs:
+        output = self.outputs.get(name)
+        if output is None:
             if self.open_output is None:
                 raise RuntimeError(f"stage {self.stage.verb} emits to {name!r}, which nobody opens")
-            self.outputs[name] = self.open_output(name)
-        self.outputs[name].write(line, origin)
+            output = self.outputs[name] = self.open_output(name)
+        output.write(line, origin)
 
     def _dropped(self, record: Record, drop: Drop) -> None:
         self.counts.dropped += 1
