@@ -58,7 +58,7 @@ def root(io: InputOptions) -> str | None:
 
 
 def model_config(model: ModelOptions, images: ImageOptions, features: str | None = None) -> dict[str, Any]:
-    """The part of a stage's config that decides what its features are; a store's model is the default with `features`."""
+    """The part of a stage's config that decides what its features are. With a store, its model is the default."""
     name = model.name
     if features and config.setting("model", model.model).origin == config.BUILT_IN:
         from clipkit.features.store import Store

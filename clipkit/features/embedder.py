@@ -15,8 +15,8 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.features.cache import Cache, image_key, text_key
 
 if TYPE_CHECKING:
-    from clipkit.images.opener import Opener
     from clipkit.features.store import Store
+    from clipkit.images.opener import Opener
     from clipkit.models.base import Encoder, Preprocess
     from clipkit.stream.record import Record
 
