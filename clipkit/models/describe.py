@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from clipkit.models import listing
-from clipkit.models.checkpoint import Trained, check_activation, sidecar
+from clipkit.models.checkpoint import sidecar
 from clipkit.models.names import LITE, ModelName, parse
 
 
@@ -73,8 +73,6 @@ def _open_clip(name: ModelName) -> dict[str, Any]:
     if name.kind == "tag":
         entry = listing.pretrained()[name.arch][name.tag]
         config = listing.config(name.arch)
-        trained = Trained(bool(entry.get("quick_gelu")), "open_clip's list says so")
-        check_activation(name.shown, name.arch, bool(config.get("quick_gelu")), trained)
         path = listing.cached(entry)
         where = {"cached": path is not None, "source": listing.weights_file(entry)[0], "file": path and str(path)}
         return {"arch": name.arch, **_architecture(config, entry), **where, "tags": listing.tags(name.arch)}

@@ -12,6 +12,7 @@ from typing import Literal
 
 from clipkit.errors import UsageError
 from clipkit.models import listing
+from clipkit.models.checkpoint import Trained, check_activation
 
 LITE = "lite"
 MANIFEST = "clipkit.json"  # in a folder that `clipkit export` wrote
@@ -50,7 +51,8 @@ class ModelName:
 def parse(name: str) -> ModelName:
     """Take a model's name apart. A path contains a `/`; `lite` and `hf-hub:` are reserved.
 
-    Raises UsageError for what is no model: with close matches, an architecture's tags, or what a folder lacks.
+    Raises UsageError for what is no model: with close matches, an architecture's tags, or what a folder lacks;
+    ClipkitError for published weights that were trained with another activation than the architecture's.
     """
     if name == LITE:
         return ModelName("lite", name)
@@ -92,6 +94,8 @@ def _tag(name: str, arch: str, tag: str) -> ModelName:
             f"its tags: {', '.join(tags)}" if tags else f"give {arch}:path/to/file"
         )
         raise UsageError(f"{arch} has no tag {tag!r}", hint)
+    trained = Trained(bool(listing.pretrained()[arch][canonical].get("quick_gelu")), "open_clip's list says so")
+    check_activation(f"{arch}:{canonical}", arch, bool(listing.config(arch).get("quick_gelu")), trained)
     return ModelName("tag", name, arch=arch, tag=canonical)
 
 

@@ -240,10 +240,7 @@ def _resolve(name: ModelName) -> Source:
     """Find (or fetch) the files of a model and what describes them."""
     if name.kind == "tag":
         entry = listing.pretrained()[name.arch][name.tag]
-        config = listing.config(name.arch)
-        trained = checkpoint.Trained(bool(entry.get("quick_gelu")), "open_clip's list says so")
-        checkpoint.check_activation(name.shown, name.arch, bool(config.get("quick_gelu")), trained)
-        return Source(name.arch, config, download.weights(entry, name.shown), entry, name.arch)
+        return Source(name.arch, listing.config(name.arch), download.weights(entry, name.shown), entry, name.arch)
     if name.kind == "checkpoint":
         config = open_clip.get_model_config(name.arch)
         beside = checkpoint.sidecar(name.path.parent) or {}
