@@ -31,6 +31,7 @@ _MARGIN = 2.0  # see `_scale`
 _MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten
 _START_OF_SCAN = b"\xff\xda"
 _WEBP_COSTS = 2  # times as much memory as others: libwebp holds two canvases beside what it gives
+_RLE_COSTS = 8  # times as much time: Pillow decodes run lengths of BMP in Python
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 _LATE_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -146,13 +147,21 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
     tags = getattr(image, "tag_v2", {})
     if _TILE_WIDTH in tags and _TILE_LENGTH in tags:  # libtiff decodes whole tiles, however small the picture
         sizes.append((tags[_TILE_WIDTH], tags[_TILE_LENGTH]))
-    most = limits.max_pixels // (_WEBP_COSTS if image.format == "WEBP" else 1)
+    most = limits.max_pixels // _cost(image)
     for width, height in sizes:
         if width < 1 or height < 1:
             raise RecordError("image-broken", f"a size of {width}x{height} pixels")
         if width * height > most:
             message = f"{width}x{height} pixels, over the limit of {most:,} in all"
             raise RecordError("image-too-many-pixels", message)
+
+
+def _cost(image: Image.Image) -> int:
+    if image.format == "WEBP":
+        return _WEBP_COSTS
+    if image.format == "BMP" and image.info.get("compression") in (1, 2):
+        return _RLE_COSTS
+    return 1
 
 
 def _check_scans(image: Image.Image, data: bytes) -> None:

@@ -92,7 +92,7 @@ class Opener:
     def path(self, ref: str) -> Path | None:
         """The file that a reference names, absolute, whether it exists or not; None if it is no file of its own.
 
-        Raises RecordError `image-outside-root`.
+        Raises RecordError `image-outside-root` (and, with `confine`, `image-missing` for what cannot be a name).
         """
         if is_data(ref) or is_remote(ref):
             return None
@@ -113,7 +113,10 @@ class Opener:
         """The path to open: with `confine` free of symbolic links, and inside the root."""
         if self._inside is None:
             return path
-        real = os.path.realpath(path)
+        try:
+            real = os.path.realpath(path)
+        except ValueError:
+            raise _no_name(ref) from None
         if not os.path.join(real, "").startswith(self._inside):
             raise RecordError("image-outside-root", f"{shown(ref)} lies outside {self._root}", "--confine refuses that")
         return real
@@ -129,7 +132,7 @@ class Opener:
         except OSError as error:
             raise _explain(error, ref) from None
         except ValueError:  # a NUL, or half of a surrogate pair
-            raise RecordError("image-missing", f"{shown(ref)} cannot be the name of a file") from None
+            raise _no_name(ref) from None
 
     def _read_file(self, path: str, ref: str) -> bytes:
         # What was a file a moment ago may be a fifo by now: O_NONBLOCK opens it without waiting for a writer.
@@ -180,6 +183,10 @@ def _check_regular(status: os.stat_result, ref: str) -> None:
 
 def _too_large(ref: str, limits: Limits) -> RecordError:
     return RecordError("image-too-large", f"{shown(ref)} is over the limit of {limits.max_bytes:,} bytes")
+
+
+def _no_name(ref: str) -> RecordError:
+    return RecordError("image-missing", f"{shown(ref)} cannot be the name of a file")
 
 
 def _explain(error: OSError, ref: str) -> ClipkitError:

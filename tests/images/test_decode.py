@@ -297,6 +297,15 @@ def test_a_tiff_whose_tiles_are_larger_than_its_picture() -> None:
         probe(data)
 
 
+def test_formats_that_cost_more_have_lower_limits() -> None:
+    webp = encode(gradient(40, 30), "WEBP")
+    assert kind(webp, limits=Limits(max_pixels=2399)) == "image-too-many-pixels"
+    assert decode(webp, limits=Limits(max_pixels=2400)).size == (40, 30)
+    rle = bytearray(encode(Image.new("P", (40, 30)), "BMP"))
+    rle[30:34] = (1).to_bytes(4, "little")
+    assert kind(bytes(rle), limits=Limits(max_pixels=9599)) == "image-too-many-pixels"
+
+
 def test_a_jpeg_that_repeats_its_scans() -> None:
     data = encode(gradient(64, 64), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
