@@ -14,7 +14,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from clipkit.errors import ClipkitError
 from clipkit.models import listing
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
@@ -38,39 +37,41 @@ class Trained:
     because: str
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, on the CPU, mapped rather than read; open_clip's and DDP's wrappings taken off.
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_shapes(path: Path) -> Shapes:
+    """The tensors of a checkpoint by name, their data left unread; open_clip's and DDP's wrappings taken off.
 
     Nothing is unpickled but tensors and plain containers. Raises ClipkitError for TorchScript (which holds code),
     pickled objects, a file cut short, and what holds no tensors.
     """
-    loaded = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    state = (
-        {str(name): value for name, value in loaded.items() if _is_tensor(value)} if isinstance(loaded, dict) else {}
-    )
-    if not state:
+    shapes = _safetensors(path) if path.suffix == ".safetensors" else _shapes(_pickled(path))
+    if not shapes:
         raise ClipkitError(f"{path} holds no weights", "expected a state dict: tensors by name")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
+    if all(name.startswith("module.") for name in shapes):
+        return {name.removeprefix("module."): shape for name, shape in shapes.items()}
+    return shapes
 
 
-def _is_tensor(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _safetensors(path: Path) -> Shapes:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise ClipkitError(f"cannot read {path}: {error}") from None
+
+
+def _shapes(loaded: Any) -> Shapes:
+    import torch
+
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict):
+        return {}
+    return {str(name): tuple(value.shape) for name, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
 def _pickled(path: Path) -> Any:
@@ -174,7 +175,7 @@ def check_activation(shown: str, arch: str, quick_gelu: bool, trained: Trained) 
     )
 
 
-def fill(model: nn.Module, path: Path, state: dict[str, torch.Tensor], shown: str) -> list[str]:
+def fill(model: nn.Module, path: Path, shapes: Shapes, shown: str) -> list[str]:
     """Load a checkpoint's weights into an open_clip model, every tensor or none; returns notices.
 
     open_clip's own conversions run (custom text towers, MobileCLIP, position embeddings of another size). Raises
@@ -182,7 +183,7 @@ def fill(model: nn.Module, path: Path, state: dict[str, torch.Tensor], shown: st
     """
     from open_clip import load_checkpoint
 
-    _check_bias(model, state, shown)
+    _check_bias(model, shapes, shown)
     try:
         missing, unexpected = load_checkpoint(model, str(path), strict=False)
     except RuntimeError as error:
@@ -198,31 +199,31 @@ def fill(model: nn.Module, path: Path, state: dict[str, torch.Tensor], shown: st
         raise ClipkitError(
             f"{path.name} does not fit the architecture: it {' and '.join(said)}", "is it for another one?"
         )
-    return _resized(model, state)
+    return _resized(model, shapes)
 
 
-def _check_bias(model: nn.Module, state: dict[str, torch.Tensor], shown: str) -> None:
+def _check_bias(model: nn.Module, names: Container[str], shown: str) -> None:
     arch = shown.partition(":")[0]
     biased = getattr(model, "logit_bias", None) is not None
-    if biased and "logit_bias" not in state:
+    if biased and "logit_bias" not in names:
         raise ClipkitError(
             f"{shown}: {arch} is trained with the sigmoid loss (SigLIP), but the weights have no logit_bias",
             "its probabilities would be wrong: use the whole checkpoint, or the architecture that the weights are of",
         )
-    if not biased and "logit_bias" in state:
+    if not biased and "logit_bias" in names:
         raise ClipkitError(
             f"{shown}: the weights have a logit_bias (they were trained with the sigmoid loss), which {arch} has not",
             "use their own architecture: `clipkit models SigLIP`",
         )
 
 
-def _resized(model: nn.Module, state: dict[str, torch.Tensor]) -> list[str]:
+def _resized(model: nn.Module, shapes: Shapes) -> list[str]:
     held = model.state_dict()
     return [
-        f"{name} was resized from {tuple(state[name].shape)} to {tuple(held[name].shape)}: "
+        f"{name} was resized from {shapes[name]} to {tuple(held[name].shape)}: "
         "the weights are of another image or text size"
         for name in ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
-        if name in state and name in held and state[name].shape != held[name].shape
+        if name in shapes and name in held and shapes[name] != tuple(held[name].shape)
     ]
 
 

@@ -261,24 +261,25 @@ def _resolve(name: ModelName) -> Source:
 
 def _build(name: ModelName, source: Source) -> tuple[nn.Module, list[str]]:
     """The model with its weights, f32 on the CPU, and what the user should hear."""
-    state = checkpoint.read_state(source.weights)
+    shapes = checkpoint.read_shapes(source.weights)
     notices = []
     if name.kind == "checkpoint":
-        trained = checkpoint.trained_with(name.path, state)
+        trained = checkpoint.trained_with(name.path, shapes)
         quick_gelu = bool(source.config.get("quick_gelu"))
         if trained is not None:
             checkpoint.check_activation(f"{name.arch}:{name.path}", name.arch, quick_gelu, trained)
         elif (other := listing.twin(name.arch)) is not None:
             has = "QuickGELU" if quick_gelu else "GELU"
             notices.append(
-                f"nothing beside {name.path} says its activation: {has} is taken, as in {name.arch} (not {other})"
+                f"nothing says what activation {name.path} was trained with: {has} is taken, as {name.arch} has it. "
+                f"If that is wrong, use {other}; an open_clip_config.json beside the file settles it"
             )
     with _quiet():
         try:
             model = open_clip.create_model(source.architecture, load_weights=False, pretrained_text=False)
         except (RuntimeError, OSError) as error:  # it says which package a tower needs
             raise ClipkitError(f"open_clip cannot build {name.shown}: {str(error).splitlines()[0]}") from None
-        notices += checkpoint.fill(model, source.weights, state, name.shown)
+        notices += checkpoint.fill(model, source.weights, shapes, name.shown)
     return model, notices
 
 
