@@ -128,8 +128,6 @@ class _Run:
         o = self.options
         if (o.resume or o.restart or o.retry_failed) and not self.file:
             raise UsageError("--resume needs -o FILE: the journal lies beside it", "add -o FILE")
-        if o.resume and o.out and o.out.endswith(".parquet"):
-            raise UsageError("parquet output cannot resume", "write .jsonl, .jsonl.gz or .jsonl.zst")
         for path, flag in ((o.out, "-o"), (o.rejects, "--rejects"), (o.report, "--report")):
             if path and not (flag == "-o" and self.sink):
                 sinks.check_writable(path, flag)

@@ -127,7 +127,9 @@ def part_of(path: Path) -> Path:
 
 
 def check_writable(path: str | Path, flag: str) -> None:
-    """Raise UsageError before any work if FILE cannot be made."""
+    """Raise UsageError before any work if FILE cannot be made, or is named for a format that is only read."""
+    if Path(path).suffix in (".parquet", ".csv", ".tsv", ".tar"):
+        raise UsageError(f"{flag} {path}: records are written as JSON lines", "name it .jsonl, .jsonl.gz or .jsonl.zst")
     folder = Path(os.path.realpath(path)).parent
     if os.path.isdir(path):
         raise UsageError(f"{flag} {path} is a folder", "name a file")

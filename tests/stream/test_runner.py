@@ -233,7 +233,7 @@ def test_resume_needs_a_file(manifest: Path) -> None:
 
 
 def test_an_output_that_cannot_be_made_is_said_before_any_work(manifest: Path, tmp_path: Path) -> None:
-    for out in (tmp_path / "no" / "o", tmp_path):
+    for out in (tmp_path / "no" / "o", tmp_path, tmp_path / "o.parquet"):
         stage = Toy({"salt": "s"})
         with pytest.raises(UsageError):
             go(manifest, out, stage)
