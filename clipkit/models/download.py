@@ -13,13 +13,15 @@ def weights(entry: dict[str, Any], shown: str) -> Path:
     """The file of a tag's published weights. Raises ClipkitError where it is neither here nor to be had."""
     if (path := listing.cached(entry)) is not None:
         return path
-    from open_clip.pretrained import download_pretrained
-
     source, names = listing.weights_file(entry)
+    if names:
+        return hub_file(source, names, shown)
+    from open_clip import download_pretrained_from_url
+
     try:
-        return Path(download_pretrained(entry))
-    except Exception as error:  # whatever the network, the hub or a proxy comes up with
-        raise _not_here(shown, source, names[0] if names else "", error) from None
+        return Path(download_pretrained_from_url(source))
+    except (OSError, RuntimeError) as error:
+        raise _not_here(shown, source, "", error) from None
 
 
 def repository(name: str) -> Path:
@@ -39,12 +41,19 @@ def hub_file(name: str, files: tuple[str, ...], shown: str) -> Path:
     """The first of some files of a hub repository. Raises ClipkitError where none is here or to be had."""
     if (path := listing.cached_in_hub(name, files)) is not None:
         return path
-    from open_clip.pretrained import download_pretrained_from_hf
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        return Path(download_pretrained_from_hf(name, filename=files[-1]))
-    except Exception as error:  # as above
-        raise _not_here(shown, name, files[0], error) from None
+    reason: Exception = FileNotFoundError()
+    for file in files:
+        try:
+            get_hf_file_metadata(hf_hub_url(name, file))  # asked once: hf_hub_download tries for 20 s without a network
+            return Path(hf_hub_download(name, file))
+        except EntryNotFoundError as error:
+            reason = error
+        except Exception as error:  # whatever the network, the hub or a proxy comes up with
+            raise _not_here(shown, name, file, error) from None
+    raise _not_here(shown, name, files[0], reason)
 
 
 def _not_here(shown: str, source: str, file: str, error: Exception) -> ClipkitError:
