@@ -22,8 +22,8 @@ class HashTable:
         self._allocate(1024)
 
     def _allocate(self, slots: int) -> None:
-        self._keys = array("Q", bytes(8 * slots))
-        self._values = array("Q", bytes(8 * slots))
+        self._keys = array("Q", [0]) * slots
+        self._values = array("Q", [0]) * slots
         self._mask = slots - 1
         self._room = slots * 2 // 3
 
