@@ -149,3 +149,17 @@ def test_without_a_network_one_line_says_what_to_do(name: str) -> None:
         load(name)
     assert "not on this machine" in caught.value.message and "\n" not in caught.value.message
     assert "hf download laion/" in str(caught.value.hint) and "ARCH:path/to/checkpoint" in str(caught.value.hint)
+
+
+def test_without_open_clip_there_is_lite(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clipkit.errors import MissingPackage
+    from clipkit.models.describe import available
+
+    listing.package.cache_clear()
+    monkeypatch.setattr(listing, "find_spec", lambda name: None)
+    assert [row["id"] for row in available()] == ["lite"]
+    with pytest.raises(UsageError) as caught:
+        parse("litte")
+    assert "Did you mean lite" in str(caught.value.hint)
+    with pytest.raises(MissingPackage, match="the model ViT-B-32 needs the package open_clip_torch"):
+        parse("ViT-B-32:openai")
