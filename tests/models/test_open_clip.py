@@ -92,7 +92,9 @@ def test_backbone_features(family: tuple[str, OpenClipEncoder, Any]) -> None:
     behind = torch.from_numpy(backbone)
     with torch.no_grad():
         if arch == "tiny-resnet":
-            last = reference.visual.forward_intermediates(torch.from_numpy(images), indices=[4])["image_intermediates"][0]
+            last = reference.visual.forward_intermediates(torch.from_numpy(images), indices=[4])["image_intermediates"][
+                0
+            ]
             np.testing.assert_allclose(backbone, last.mean(dim=(2, 3)).numpy(), atol=1e-5)
             return
         projected = reference.visual.head(behind) if arch == "tiny-convnext" else behind @ reference.visual.proj
@@ -137,7 +139,9 @@ def test_identity_is_of_the_weights_not_of_the_file(checkpoint: Checkpoint, tmp_
     model = tiny.make("tiny-vit")
     pickled = tiny.save(model, tmp_path / "renamed.pt")
     wrapped = tmp_path / "epoch_1.pt"
-    torch.save({"epoch": 1, "state_dict": {f"module.{name}": value for name, value in model.state_dict().items()}}, wrapped)
+    torch.save(
+        {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in model.state_dict().items()}}, wrapped
+    )
     for path in (pickled, wrapped):
         other = load(f"tiny-vit:{path}").identity
         assert other.digest == one.digest
