@@ -1,43 +1,43 @@
 """CPU time before any work: what the dispatcher, a verb's help and a verb without a model cost.
 
-    python benchmarks/startup.py
+    python benchmarks/startup.py [RUNS]
 
-Prints the least of several runs, user and system time of the child process, and the ratio to a bare interpreter.
+The least and the median of RUNS (15) runs of a whole process, user and system time, taken in turns.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
 import sys
+from statistics import median
 
-RUNS = 15
-CLIPKIT = [sys.executable, "-m", "clipkit"]
-CASES = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "python -c 'import typer'": [sys.executable, "-c", "import typer"],
-    "clipkit --version": [*CLIPKIT, "--version"],
-    "clipkit --help": [*CLIPKIT, "--help"],
-    "clipkit zeroshot --help": [*CLIPKIT, "zeroshot", "--help"],
-    "clipkit head < /dev/null": [*CLIPKIT, "head"],
+from common import CLIPKIT, Run, facts, runs, table
+
+COMMANDS = {
+    "`python -c pass`": [sys.executable, "-c", "pass"],
+    "`python -c 'import typer'`": [sys.executable, "-c", "import typer"],
+    "`clipkit --version`": [*CLIPKIT, "--version"],
+    "`clipkit --help`": [*CLIPKIT, "--help"],
+    "`clipkit zeroshot --help`": [*CLIPKIT, "zeroshot", "--help"],
+    "`clipkit head < /dev/null`": [*CLIPKIT, "head"],
 }
 
 
-def cpu_seconds(command: list[str], env: dict[str, str]) -> float:
-    """User and system time of one run."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, env=env)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 def main() -> None:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CLIPKIT_")}
-    least = {name: min(cpu_seconds(command, env) for _ in range(RUNS)) for name, command in CASES.items()}
-    bare = least["python -c pass"]
-    for name, seconds in least.items():
-        print(f"{name:<26} {seconds * 1000:4.0f} ms  {seconds / bare:4.1f}x")
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    print(facts("typer"), end="\n\n")
+    runs(1, COMMANDS)  # bytecode and the page cache
+    measured = runs(count, COMMANDS)
+    bare = least(measured["`python -c pass`"])
+    rows = []
+    for name, found in measured.items():
+        lowest, usual = least(found), median(one.cpu for one in found)
+        rows.append([name, f"{1e3 * lowest:.0f} ms", f"{1e3 * usual:.0f} ms", f"{lowest / bare:.1f}x"])
+    table(["command", "least CPU", "median CPU", "of a bare interpreter"], rows)
+    print("Limit for `clipkit --help`: 120 ms.")
+
+
+def least(found: list[Run]) -> float:
+    return min(one.cpu for one in found)
 
 
 if __name__ == "__main__":
