@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from clipkit.features.inline import unpack
 from clipkit.features.store import FOLDERS, FORMAT, KIND, MANIFEST, kind_of, metadata_path, vectors_path
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.sink import part_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PART_ROWS: Final = 100_000
 _GROUP_ROWS: Final = 5_000  # of a parquet row group; what of the metadata is held in memory
@@ -170,9 +173,29 @@ class _Part:
 
         if self._group:
             columns = zip(zip(*self._group, strict=True), self._schema, strict=True)
-            arrays = [pa.array(values, field.type) for values, field in columns]
+            arrays = [
+                _flags(values) if pa.types.is_boolean(field.type) else _strings(values) for values, field in columns
+            ]
             self._metadata.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
             self._group = []
+
+
+# pyarrow.array would do both, but imports pandas where that is installed, which takes longer than a hundred images.
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    import pyarrow as pa
+
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+
+
+def _flags(values: Sequence[bool]) -> pa.Array:
+    import pyarrow as pa
+
+    bits = np.packbits(values, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
 
 
 def _take(record: Record, dims: dict[str, int]) -> dict[str, np.ndarray]:
