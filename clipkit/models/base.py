@@ -81,7 +81,7 @@ class Encoder:
 
     @property
     def space(self) -> str:
-        """What besides the input decides an output's last bit: part of every cache key."""
+        """What besides the input decides an output's last bit: part of every cache key. Backends add their library's."""
         return f"{self.identity.digest}/{self.backend}/{self.device.split(':')[0]}/{self.precision}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:

@@ -14,6 +14,7 @@ from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
 from clipkit.models.names import MANIFEST
+from clipkit.models.sessions import kernels, open_session
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,7 +97,11 @@ class OnnxEncoder(Encoder):
         self._tokenizer = TextTokenizer.open(
             folder / about["file"], self.context_length, pad=about["pad"], clean=about["clean"]
         )
-        self._image, self._text = (_session(folder / name, threads) for name in TOWERS)
+        self._image, self._text = (open_session(folder / name, threads) for name in TOWERS)
+
+    @property
+    def space(self) -> str:
+        return f"{super().space}/{kernels()}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         from clipkit.images.transform import apply
@@ -126,18 +131,6 @@ class OnnxEncoder(Encoder):
             widths = (self.identity.dim, self.backbone_dim or 0)
             return [np.zeros((0, width), np.float32) for width in widths[:outputs]]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception class for each of its status codes, without a common base
-        raise ClipkitError(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from None
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class OpenClipEncoder(Encoder):
 
     @property
     def space(self) -> str:
-        return f"{super().space}/{self.batch_size}"
+        return f"{super().space}/torch-{torch.__version__}/{self.batch_size}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         from clipkit.images.transform import apply

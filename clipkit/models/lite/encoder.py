@@ -13,6 +13,7 @@ import numpy as np
 
 from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
+from clipkit.models.sessions import kernels, open_session
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,6 +52,10 @@ class Lite(Encoder):
         self._image_network = _Once(lambda: _open_session("image.onnx"))
         self._text_network = _Once(lambda: _open_session("text.onnx"))
         self._tokenizer = _Once(_open_tokenizer)
+
+    @property
+    def space(self) -> str:
+        return f"{super().space}/{kernels()}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         from clipkit.images.transform import apply
@@ -122,11 +127,7 @@ class _Once:
 
 
 def _open_session(name: str) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # rows, not operators, are spread over cores
-    return ort.InferenceSession(_carried(name), options, providers=["CPUExecutionProvider"])
+    return open_session(_carried(name), 1)  # rows, not operators, are spread over cores
 
 
 def _open_tokenizer() -> Tokenizer:
