@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Preprocess:
     """How pixels become the model's input: open_clip's own description, applied by `clipkit.images.transform`.
 
-    size: (height, width) in pixels. resize_mode: `shortest` (short side to size, centre crop), `squash`, `longest` (pad).
+    size: (height, width) in pixels. resize_mode: `shortest` (short side to size, crop), `squash`, `longest` (pad).
     interpolation: `bicubic` or `bilinear`. mean, std: per RGB channel, on the 0..1 scale. fill: padding, 0..255.
     resize: the short side before the centre crop where that differs from size (as in classification backbones).
     """
@@ -81,7 +81,7 @@ class Encoder:
 
     @property
     def space(self) -> str:
-        """What besides the input decides an output's last bit: part of every cache key. Backends add their library's."""
+        """What besides the input decides an output's last bit: part of every cache key. Backends add the library."""
         return f"{self.identity.digest}/{self.backend}/{self.device.split(':')[0]}/{self.precision}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
