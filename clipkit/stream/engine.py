@@ -88,7 +88,7 @@ class _Threaded:
         size = min(stage.batch_size, held)
         self.batch = size
         if self.together:
-            window = max(size * (lanes + 1), 16)
+            window = max(size * (lanes + 2), 16)  # one batch being written, one waiting: no thread waits for either
         else:  # prepared items wait for a lane, within the bytes allowed
             window = min(max(size * (lanes + 2), 2 * workers), max(held, size * lanes))
         self.budget = threading.Semaphore(window)
