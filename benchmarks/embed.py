@@ -4,45 +4,48 @@
 
 PHOTOS (2000) photos of 1024 x 768, made by photos.py; MODEL is `lite` and `random` (open_clip's ViT-B-32 of random
 weights) or any name that clipkit takes. In each of ROUNDS (3) rounds the verb runs between two measurements of the cost
-alone, one thread in one process (encoding_cost.py). The possible rate is cores / (decoding + model), in core seconds
-an image. Medians over the rounds:
+alone (encoding_cost.py): one process with one thread, and as many such processes at once as there are cores. The
+possible rate is cores / (decoding + model), in core seconds an image. Medians over the rounds:
 
 - of the possible: images a second of the verb, from its start to its end, over the possible rate;
 - without start: the same, without the time that the verb takes for one photo (imports, loading the model);
-- CPU to the point: decoding + model, over all the CPU time that the verb takes an image, its start left out;
+- cores share a memory: the same, the cost being that of a process where every core has one;
+- CPU to the point: that cost, over all the CPU time that the verb takes an image, its start left out;
 - cores busy: CPU time over wall time and cores. It is below 1 where threads wait for each other or for other programs.
 """
 
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from common import CLIPKIT, MB, Run, child, cores, facts, run, scratch, table
 
 SIZE = (1024, 768)
 HEADER = (
-    *("model", "decoding", "model", "possible", "`clipkit embed`", "of the possible (least-most)"),
-    *("without start", "CPU to the point", "cores busy", "peak memory"),
+    *("model", "decoding", "model", "possible", "`clipkit embed`", "of the possible (least-most)", "without start"),
+    *("cores share a memory", "CPU to the point", "cores busy", "peak memory"),
 )
 SAMPLE = 96  # photos that the cost is measured on, each time
 
 
 @dataclass(frozen=True)
 class Round:
-    """The verb on all photos and on one; the cost of an image alone, in core seconds."""
+    """The verb on all photos and on one; core seconds an image, of one process alone and where every core has one."""
 
     whole: Run
     start: Run
     decoding: float
     model: float
+    together: float
     photos: int
 
     @property
-    def possible(self) -> float:
-        return cores() / (self.decoding + self.model)
+    def alone(self) -> float:
+        return self.decoding + self.model
 
     @property
     def rate(self) -> float:
@@ -54,7 +57,7 @@ class Round:
 
     @property
     def to_the_point(self) -> float:
-        return (self.photos - 1) * (self.decoding + self.model) / (self.whole.cpu - self.start.cpu)
+        return (self.photos - 1) * self.together / (self.whole.cpu - self.start.cpu)
 
     @property
     def busy(self) -> float:
@@ -87,18 +90,19 @@ def measured(model: str, photos: Path, single: Path, count: int, rounds: int, fo
     for _ in range(rounds):
         start, whole = embed(single, folder, name), embed(photos, folder, name)
         after = cost(name, photos)
-        decoding, encoding = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-        found.append(Round(whole, start, decoding, encoding, count))
+        decoding, encoding, together = map(mean, zip(before, after, strict=True))
+        found.append(Round(whole, start, decoding, encoding, together, count))
         before = after
-    share = [one.rate / one.possible for one in found]
+    share = [one.rate * one.alone / cores() for one in found]
     return [
         model,
         f"{1e3 * median(one.decoding for one in found):.2f} ms",
         f"{1e3 * median(one.model for one in found):.2f} ms",
-        f"{median(one.possible for one in found):.1f}/s",
+        f"{cores() / median(one.alone for one in found):.1f}/s",
         f"{median(one.rate for one in found):.1f}/s",
         f"{median(share):.1%} ({min(share):.1%}-{max(share):.1%})",
-        f"{median(one.running_rate / one.possible for one in found):.1%}",
+        f"{median(one.running_rate * one.alone for one in found) / cores():.1%}",
+        f"{median(one.running_rate * one.together for one in found) / cores():.1%}",
         f"{median(one.to_the_point for one in found):.1%}",
         f"{median(one.busy for one in found):.1%}",
         f"{median(one.whole.peak for one in found) / MB:.0f} MB",
@@ -109,9 +113,12 @@ def embed(photos: Path, folder: Path, model: str) -> Run:
     return run([*CLIPKIT, "embed", str(photos), "-o", str(folder / "store"), "--no-cache", "--model", model])
 
 
-def cost(model: str, photos: Path) -> list[float]:
-    """Core seconds an image: decoding, model."""
-    return list(child("benchmarks/encoding_cost.py", model, photos, SAMPLE))
+def cost(model: str, photos: Path) -> tuple[float, float, float]:
+    """Core seconds an image: decoding and model of one process alone; both, where every core has such a process."""
+    alone = child("benchmarks/encoding_cost.py", model, photos, SAMPLE)
+    with ThreadPoolExecutor(cores()) as pool:
+        every = list(pool.map(lambda _: child("benchmarks/encoding_cost.py", model, photos, SAMPLE), range(cores())))
+    return alone[0], alone[1], mean(sum(one) for one in every)
 
 
 if __name__ == "__main__":
