@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from clipkit import __version__, verbs
 from clipkit.errors import ClipkitError, ExitCode, MissingPackage, Terminated, UsageError
+from clipkit.terminal import printable
 
 _ROOT_HELP = """\
 Usage: clipkit VERB [OPTIONS] [SOURCE]...
@@ -167,11 +168,6 @@ def _explain(error: Exception) -> ClipkitError:
 
 # Import names that pip knows under another name.
 _PACKAGES = {"PIL": "pillow", "open_clip": "open_clip_torch", "pillow_heif": "pillow-heif", "faiss": "faiss-cpu"}
-
-
-def printable(text: str) -> str:
-    """Text with control characters and undecodable bytes escaped: a file's name must not drive the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _silence_stdout() -> None:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import errno
 import os
-import re
 import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -14,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.images.limits import Limits
 from clipkit.images.shards import Shards
+from clipkit.references import is_data, is_local, is_remote, shown, split_member
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_IN_TAR = ".tar#"
 _NOT_THE_RECORDS_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _KINDS = (
@@ -76,7 +74,7 @@ class Opener:
         `size:mtime_ns` of the file; for a tar's member that of the tar and the member's `offset:size`. "" for
         `data:` URIs, URLs, and whatever cannot be found or may not be opened. Never raises RecordError.
         """
-        if is_data(ref) or is_remote(ref):
+        if not is_local(ref):
             return ""
         try:
             path, member = self._split(ref)
@@ -94,20 +92,15 @@ class Opener:
 
         Raises RecordError `image-outside-root` (and, with `confine`, `image-missing` for what cannot be a name).
         """
-        if is_data(ref) or is_remote(ref):
+        if not is_local(ref):
             return None
         path, member = self._split(ref)
         return Path(self._allowed(path, ref)) if member is None else None
 
     def _split(self, ref: str) -> tuple[str, str | None]:
         """Absolute path and, inside a tar, the member's name."""
-        path = os.path.join(self._root, ref)
-        if _IN_TAR not in ref or os.path.lexists(path):
-            return path, None
-        at = path.find(_IN_TAR)
-        while (following := path.find(_IN_TAR, at + 1)) >= 0 and not os.path.isfile(path[: at + 4]):
-            at = following  # a folder may be called `x.tar#y`
-        return path[: at + 4], path[at + 5 :]
+        name, member = split_member(ref, self._root)
+        return os.path.join(self._root, name), member
 
     def _allowed(self, path: str, ref: str) -> str:
         """The path to open: with `confine` free of symbolic links, and inside the root."""
@@ -157,22 +150,6 @@ class Opener:
         from clipkit.images.remote import download
 
         return download(ref, self.limits)
-
-
-def is_data(ref: str) -> bool:
-    """Whether a reference carries its bytes itself."""
-    return ref[:5].lower() == "data:"
-
-
-def is_remote(ref: str) -> bool:
-    """Whether a reference is a URL: `https://`, `s3://`, ..."""
-    return _SCHEME.match(ref) is not None
-
-
-def shown(ref: str) -> str:
-    """A reference for a message: short, on one line, without control characters."""
-    text = ref if len(ref) <= 200 else f"{ref[:160]}...{ref[-30:]}"
-    return text if text.isprintable() else ascii(text)
 
 
 def _check_regular(status: os.stat_result, ref: str) -> None:

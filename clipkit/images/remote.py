@@ -16,7 +16,7 @@ from clipkit import __version__
 from clipkit.errors import RecordError
 from clipkit.images.formats import READ_HERE, describe, sniff
 from clipkit.images.limits import Limits
-from clipkit.images.opener import shown
+from clipkit.references import shown
 
 _REDIRECTS = 5
 _STEP_SECONDS = 10.0  # one connect, one read

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from clipkit.stream.record import Record
+from clipkit.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,6 @@ def coloured(stream: TextIO) -> bool:
 def display_width(text: str) -> int:
     """Cells that a text takes: wide East Asian characters two, combining marks none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def printable(text: str) -> str:
-    """A text that a terminal only shows: control characters replaced, so that data cannot steer it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def fit(text: str, width: int, right: bool = False) -> str:

@@ -9,9 +9,9 @@ import stat
 from collections.abc import Iterator
 
 from clipkit.errors import UsageError
+from clipkit.references import is_local, split_member
 from clipkit.stream.sources.context import Input
 from clipkit.stream.sources.folders import is_image_name, looks_like_image
-from clipkit.stream.sources.places import is_remote, split_member
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -73,7 +73,7 @@ def _listed(path: str) -> Iterator[str]:
 
 def _matches(named: str) -> Iterator[str]:
     """The paths one name stands for: itself if there is such a file, else its braces and wildcards spelled out."""
-    if named == "-" or os.path.lexists(named) or is_remote(named) or _is_member(named):
+    if named == "-" or os.path.lexists(named) or not is_local(named) or _is_member(named):
         yield named
         return
     import glob

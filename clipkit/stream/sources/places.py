@@ -8,22 +8,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_MEMBER = re.compile(r"\.tar#")
+from clipkit.references import is_data, is_remote, split_member
+
 _PLAIN = re.compile(r"(?!/)(?!.*(?:^|/)\.{0,2}(?:/|$))[^\\:#]+", re.DOTALL)  # relative, with no empty, `.` or `..` step
-
-
-def is_remote(reference: str) -> bool:
-    """True for what is no file: a URL, or an inline `data:` image."""
-    return reference.startswith("data:") or _SCHEME.match(reference) is not None
-
-
-def split_member(reference: str) -> tuple[str, str | None]:
-    """`shard.tar#member` as (`shard.tar`, `member`); any other path as (path, None)."""
-    found = _MEMBER.search(reference)
-    if found is None:
-        return reference, None
-    return reference[: found.end() - 1], reference[found.end() :]
 
 
 def member_key(member: str) -> tuple[str, str] | None:
@@ -69,11 +56,11 @@ class Places:
 
     def locate(self, reference: str) -> str:
         """The absolute path of a local reference (without its `#member`)."""
-        return os.path.normpath(os.path.join(self.root, split_member(reference)[0]))
+        return os.path.normpath(os.path.join(self.root, split_member(reference, self.root)[0]))
 
     def exists(self, reference: str) -> bool:
         """True if a local reference leads to a file; for a tar member, if its shard is there."""
-        return any(os.path.lexists(os.path.join(self.root, path)) for path in (reference, split_member(reference)[0]))
+        return os.path.lexists(os.path.join(self.root, split_member(reference, self.root)[0]))
 
     def relative(self, path: str) -> str | None:
         """An absolute path relative to the root, `/`-separated; None outside it.
@@ -100,12 +87,12 @@ class Places:
         """The id that follows from an image reference alone, the same however the path was typed."""
         if _PLAIN.fullmatch(reference):
             return nfc(reference)
-        if reference.startswith("data:"):
+        if is_data(reference):
             return "data-" + hashlib.blake2b(reference.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         if is_remote(reference):
             return nfc(reference)
-        shard, member = split_member(reference)
-        if member is not None and not os.path.exists(os.path.join(self.root, reference)):
+        shard, member = split_member(reference, self.root)
+        if member is not None:
             split = member_key(member)
             return nfc(f"{shard_stem(shard)}/{split[0] if split else member}")
         return self.id_of_path(os.path.join(self.root, reference))

@@ -10,11 +10,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from clipkit.errors import ClipkitError, UsageError
+from clipkit.references import is_local, split_member
 from clipkit.stream.sources.context import Input, Item, Reading
 from clipkit.stream.sources.inputs import kind_of_bytes
 from clipkit.stream.sources.lines import read_lines
 from clipkit.stream.sources.opening import CHUNK, Chunks, open_chunks
-from clipkit.stream.sources.places import is_remote, split_member
 
 
 def read(reading: Reading) -> Iterator[Item]:
@@ -61,7 +61,7 @@ def _count_rows(path: str) -> int | None:
 def _read_reference(reading: Reading) -> Iterator[Item]:
     """The one record of a URL or of a tar member that was named itself."""
     image = reading.input.path
-    if not is_remote(image):
+    if is_local(image):
         shard, member = split_member(image)
         image = f"{reading.places.reference_to(shard)}#{member}"
     reading.number = 1

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 
 from clipkit.errors import RecordError
+from clipkit.references import is_local, split_member
 from clipkit.stream.record import Record
 from clipkit.stream.sources.context import Item, Reading
-from clipkit.stream.sources.places import Places, is_remote, split_member
+from clipkit.stream.sources.places import Places
 
 
 def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
@@ -37,7 +38,7 @@ def _local_image(record: Record) -> str | None:
         image = record.get("image")
     except RecordError:
         return None
-    return image if isinstance(image, str) and image and not is_remote(image) and not os.path.isabs(image) else None
+    return image if isinstance(image, str) and image and is_local(image) and not os.path.isabs(image) else None
 
 
 def _move(record: Record, image: str, places: Places, folder: str) -> None:
@@ -47,7 +48,7 @@ def _move(record: Record, image: str, places: Places, folder: str) -> None:
             record["id"] = places.id_of(image)
     except RecordError:
         return  # an id that can't be read: found again, and reported, where ids are settled
-    path, member = split_member(image)
+    path, member = split_member(image, folder)
     moved = places.reference_to(os.path.join(folder, path))
     record["image"] = moved if member is None else f"{moved}#{member}"
 
@@ -67,7 +68,7 @@ def _folder_name(record: Record, places: Places) -> str | None:
         image = record.get("image")
     except RecordError:
         return None
-    if not isinstance(image, str) or is_remote(image):
+    if not isinstance(image, str) or not is_local(image):
         return None
-    member = split_member(image)[1]
+    member = split_member(image, places.root)[1]
     return os.path.basename(os.path.dirname(places.locate(image) if member is None else member))
