@@ -30,13 +30,14 @@ def available_cores() -> int:
 
 
 class _Slot:
-    """One input item on its way through, in order."""
+    """One input item on its way through, in order. before: its bytes as read, in case the stage changes and fails it."""
 
-    __slots__ = ("future", "item", "outcome", "ready")
+    __slots__ = ("before", "future", "item", "outcome", "ready")
 
     def __init__(self, item: Any, outcome: Any = None) -> None:
         self.item = item
         self.outcome = outcome
+        self.before = _bytes_of(item) if outcome is None else b""
         self.future: Future[Any] | None = None
         self.ready: Any = None
 
@@ -54,16 +55,30 @@ def execute(
     if stage.inline:
         for item in items:
             outcome = decide(item)
-            yield item, _inline(stage, item) if outcome is None else outcome
+            if outcome is None:
+                before = _bytes_of(item)
+                try:
+                    outcome = stage.process([prepare(stage, item)])[0]
+                except RecordError as error:
+                    outcome = error
+                if isinstance(outcome, RecordError):
+                    item = _as_read(item, before)
+            yield item, outcome
     else:
         yield from _Threaded(stage, items, workers, decide).run()
 
 
-def _inline(stage: Stage, record: Record) -> Outcome:
-    try:
-        return stage.process([prepare(stage, record)])[0]
-    except RecordError as error:
-        return error
+def _bytes_of(record: Record) -> bytes:
+    return record.encode() if record.line is None else record.line
+
+
+def _as_read(record: Record, before: bytes) -> Record:
+    """The record as it came: one that failed half-way carries nothing of the attempt, now or after a resume."""
+    if record.line is before:
+        return record
+    restored = Record.parse(before, record.where)
+    restored.key, restored.origin = record.key, record.origin
+    return restored
 
 
 def prepare(stage: Stage, record: Record) -> Any:
@@ -83,20 +98,18 @@ class _Threaded:
     def __init__(self, stage: Stage, items: Iterable[Any], workers: int, decide: Callable[[Any], Any]) -> None:
         self.stage, self.items, self.decide = stage, items, decide
         self.together = stage.lanes == 0  # one thread prepares a batch and processes it
-        lanes = workers if self.together else stage.lanes
+        self.lanes = workers if self.together else stage.lanes
         held = max(1, _READ_AHEAD // max(1, stage.item_bytes))  # prepared items that fit
-        size = min(stage.batch_size, held)
-        self.batch = size
-        if self.together:
-            window = max(size * (lanes + 2), 16)  # one batch being written, one waiting: no thread waits for either
+        self.batch = min(stage.batch_size, max(1, held // self.lanes))
+        if self.together:  # one batch being written, one waiting: no thread waits for either
+            self.window = max(self.batch * (self.lanes + 2), 16)
         else:  # prepared items wait for a lane, within the bytes allowed
-            window = min(max(size * (lanes + 2), 2 * workers), max(held, size * lanes))
-        self.budget = threading.Semaphore(window)
+            self.window = min(max(self.batch * (self.lanes + 2), 2 * workers), max(held, self.batch * self.lanes))
+        self.budget = threading.Semaphore(self.window)
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.stopping = False
         self.running = 0
-        self.lanes = lanes
-        self.lane_pool = ThreadPoolExecutor(lanes, thread_name_prefix="process")
+        self.lane_pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="process")
         self.prepare_pool = None if self.together else ThreadPoolExecutor(workers, thread_name_prefix="prepare")
 
     def run(self) -> Generator[tuple[Any, Any], None, None]:
@@ -104,36 +117,36 @@ class _Threaded:
         window: deque[_Slot] = deque()
         forming: list[_Slot] = []
         reading = True
+        unreadable: BaseException | None = None
         try:
             while reading or window:
                 try:
                     kind, value = self.events.get(timeout=_PAUSE if forming and self.running < self.lanes else None)
                 except queue.Empty:
-                    self._submit(forming)
-                    forming = []
-                    continue
+                    kind, value = "pause", None
                 if kind == "item":
                     window.append(value)
                     if value.outcome is None:
                         if self.prepare_pool:
                             value.future = self.prepare_pool.submit(prepare, self.stage, value.item)
                         forming.append(value)
-                    if len(forming) >= self.batch:
-                        self._submit(forming)
-                        forming = []
                 elif kind == "done":
                     self.running -= 1
                 elif kind == "crash":
                     raise value
-                else:
-                    reading = False
-                    if forming:
-                        self._submit(forming)
-                        forming = []
+                elif kind == "end":
+                    reading, unreadable = False, value
+                # A batch goes when it is full, when no record follows, and when none can: all slots are taken.
+                if forming and (len(forming) >= self.batch or kind in ("pause", "end") or len(window) >= self.window):
+                    self._submit(forming)
+                    forming = []
                 while window and window[0].outcome is not None:
                     slot = window.popleft()
                     self.budget.release()
-                    yield slot.item, slot.outcome
+                    failed = isinstance(slot.outcome, RecordError) and slot.before
+                    yield (_as_read(slot.item, slot.before) if failed else slot.item), slot.outcome
+            if unreadable is not None:  # what could be read before is done
+                raise unreadable
         finally:
             self.stopping = True
             self.budget.release(1 << 16)
@@ -149,8 +162,8 @@ class _Threaded:
                     return
                 self.events.put(("item", _Slot(item, self.decide(item))))
             self.events.put(("end", None))
-        except BaseException as error:  # the main thread raises it
-            self.events.put(("crash", error))
+        except BaseException as error:  # the main thread raises it, after what was read
+            self.events.put(("end", error))
 
     def _submit(self, slots: list[_Slot]) -> None:
         self.running += 1
@@ -160,11 +173,21 @@ class _Threaded:
         try:
             good = [slot for slot in slots if not self.stopping and self._prepared(slot)]
             if good and not self.stopping:
-                for slot, outcome in zip(good, self.stage.process([slot.ready for slot in good]), strict=True):
+                for slot, outcome in zip(good, self._processed([slot.ready for slot in good]), strict=True):
                     slot.outcome, slot.ready = outcome, None
             self.events.put(("done", None))
         except BaseException as error:  # a bug or out of memory: not a record's fault
             self.events.put(("crash", error))
+
+    def _processed(self, ready: list[Any]) -> list[Outcome]:
+        """The outcomes of a batch; one record's error is found by giving each its own call."""
+        try:
+            outcomes = self.stage.process(ready)
+        except RecordError as error:
+            return [error] if len(ready) == 1 else [outcome for one in ready for outcome in self._processed([one])]
+        if any(outcome is None for outcome in outcomes):
+            raise TypeError(f"{type(self.stage).__name__}.process gave None for a record")
+        return outcomes
 
     def _prepared(self, slot: _Slot) -> bool:
         try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import zlib
+from array import array
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,11 +47,9 @@ class Journal:
     def __init__(self, path: Path, fingerprint: dict[str, Any], *, resume: bool) -> None:
         """Open `path`; with `resume`, keep what it holds. Raises ClipkitError if it was written with other options."""
         self.path = path
-        self.reused = 0
-        self._index = HashTable()
-        self._lock = threading.Lock()
-        self._keys = bytearray()  # of the frames that this run used or wrote, one after the other
-        self._live = 0  # their bytes
+        self._index = HashTable()  # of the frames that earlier runs wrote
+        self._live = array("Q")  # where the frames lie that this run used or wrote
+        self._live_bytes = 0
         self._unsynced = 0
         self._header = _MAGIC + _frame(encode_json(fingerprint))
         self._file: BinaryIO = open(path, "r+b" if resume and path.exists() else "w+b", buffering=0)
@@ -66,7 +64,7 @@ class Journal:
     def _start(self, header: bytes) -> None:
         self._file.truncate(0)
         self._file.seek(0)
-        self._file.write(header)
+        self._write(header)
         self._size = len(header)
 
     def _load(self, fingerprint: dict[str, Any]) -> int:
@@ -95,45 +93,47 @@ class Journal:
         return good
 
     def __len__(self) -> int:
-        return len(self._index)
+        return max(len(self._index), len(self._live))
 
     def find(self, key: bytes) -> Entry | None:
         """What an earlier run decided of the record with this 16-byte key, or None."""
-        with self._lock:
-            payload = self._read(key)
-            if payload is None:
-                return None
-            self.reused += 1
-            self._use(key, _FRAME.size + len(payload))
+        offset = self._index.get(_hash(key))
+        if offset is None:
+            return None
+        payload = self._read(offset)
+        if payload[:_KEY] != key:
+            return None
+        self._use(offset, len(payload))
         return _decoder.decode(payload[_KEY:])
 
     def append(self, key: bytes, entry: Entry) -> None:
-        """Add an outcome; it survives a kill of this process from here on."""
+        """Add an outcome; it survives a kill of this process from here on. Raises OSError if it cannot be written."""
         frame = _frame(key + _encoder.encode(entry))
-        with self._lock:
-            self._file.write(frame)
-            self._index.set(_hash(key), self._size)
-            self._size += len(frame)
-            self._use(key, len(frame))
+        self._write(frame)
+        self._use(self._size, len(frame) - _FRAME.size)
+        self._size += len(frame)
         self._unsynced += len(frame)
         if self._unsynced >= _SYNC_BYTES:
             os.fsync(self._file.fileno())
             self._unsynced = 0
 
-    def _use(self, key: bytes, size: int) -> None:
-        self._keys += key
-        self._live += size
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # a raw file may take less than it is given: on a disk that is nearly full, say
+            rest = rest[self._file.write(rest) :]
 
-    def _read(self, key: bytes) -> bytes | None:
-        offset = self._index.get(_hash(key))
-        if offset is None:
-            return None
+    def _use(self, offset: int, size: int) -> None:
+        self._live.append(offset)
+        self._live_bytes += _FRAME.size + size
+
+    def _read(self, offset: int) -> bytes:
         length, _ = _FRAME.unpack(os.pread(self._file.fileno(), _FRAME.size, offset))
-        payload = os.pread(self._file.fileno(), length, offset + _FRAME.size)
-        return payload if payload[:_KEY] == key else None
+        return os.pread(self._file.fileno(), length, offset + _FRAME.size)
 
     def close(self, *, keep: bool) -> None:
         """Release the file; without `keep`, or with nothing in it, remove it."""
+        if self._file.closed:
+            return
         os.fsync(self._file.fileno())
         self._file.close()
         if not keep or not len(self):
@@ -141,16 +141,14 @@ class Journal:
 
     def finish(self) -> None:
         """The run came to its end: say so; forget records that today's input lacks where they fill half the file."""
-        if self._live >= (self._size - len(self._header)) // 2:
-            self._file.write(_frame(_DONE))
+        if self._live_bytes >= (self._size - len(self._header)) // 2:
+            self._write(_frame(_DONE))
             return
         fresh = self.path.with_name(self.path.name + ".new")
         with open(fresh, "wb") as file:
             file.write(self._header)
-            for start in range(0, len(self._keys), _KEY):
-                payload = self._read(bytes(self._keys[start : start + _KEY]))
-                if payload is not None:
-                    file.write(_frame(payload))
+            for offset in self._live:
+                file.write(_frame(self._read(offset)))
             file.write(_frame(_DONE))
         os.replace(fresh, self.path)
 

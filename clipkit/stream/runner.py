@@ -6,24 +6,22 @@ import contextlib
 import hashlib
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from clipkit import __version__
 from clipkit.errors import ClipkitError, ExitCode, RecordError, Terminated, UsageError
 from clipkit.stream import sink as sinks
+from clipkit.stream.accounting import Counts
 from clipkit.stream.engine import available_cores, execute
 from clipkit.stream.journal import Entry, Journal, unfinished
 from clipkit.stream.progress import Progress
 from clipkit.stream.record import Record, encode_json
+from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.stage import Drop, Emit, Stage
 from clipkit.stream.table import Column, TableSink
@@ -52,34 +50,6 @@ class RunOptions:
     mark: bool = False
     quiet: bool = False
     json: bool = False
-
-
-@dataclass
-class Counts:
-    """read = kept + dropped + failed + passed; `passed` arrived with an error and went through untouched."""
-
-    read: int = 0
-    kept: int = 0
-    dropped: int = 0
-    failed: int = 0
-    passed: int = 0
-    failures: Counter[str] = field(default_factory=Counter)  # by RecordError.kind
-    drops: Counter[str] = field(default_factory=Counter)  # by Drop.reason
-
-    @property
-    def add_up(self) -> bool:
-        return self.read == self.kept + self.dropped + self.failed + self.passed
-
-    def summary(self, verb: str, seconds: float) -> str:
-        """One line for people."""
-        parts = [
-            f"{getattr(self, n):,} {n}"
-            for n in ("kept", "dropped", "failed", "passed")
-            if n == "kept" or getattr(self, n)
-        ]
-        reasons = ", ".join(f"{kind} {n:,}" for kind, n in self.failures.most_common(3))
-        told = f" ({reasons})" if reasons else ""
-        return f"clipkit {verb}: {self.read:,} read, {', '.join(parts)}{told} in {seconds:.1f} s"
 
 
 def run(
@@ -113,7 +83,10 @@ class _Run:
     ) -> None:
         self.stage, self.source, self.options = stage, source, options
         self.counts = Counts()
+        self.reused = 0
         self.started = time.monotonic()
+        if options.retry_failed:
+            self.options = replace(options, resume=True)
         self.policy = options.on_error or ("keep" if "image" in stage.reads else "fail")
         self.journal: Journal | None = None
         self.keys: dict[int, bytes] = {}  # of items between reading and writing, by identity
@@ -126,28 +99,38 @@ class _Run:
 
     def _check(self) -> None:
         o = self.options
-        if (o.resume or o.restart or o.retry_failed) and not self.file:
+        if (o.resume or o.restart) and not self.file:
             raise UsageError("--resume needs -o FILE: the journal lies beside it", "add -o FILE")
+        taken: dict[str, str] = {}
         for path, flag in ((o.out, "-o"), (o.rejects, "--rejects"), (o.report, "--report")):
-            if path and not (flag == "-o" and self.sink):
+            if not path or (flag == "-o" and path == "-"):
+                continue
+            if path == "-":
+                raise UsageError(f"{flag} - : only records go to standard output", "name a file")
+            if not (flag == "-o" and self.sink):
                 sinks.check_writable(path, flag)
+            other = taken.setdefault(os.path.realpath(path), flag)
+            if other != flag and _regular(path):
+                raise UsageError(f"{other} and {flag} name the same file, {path}", "give each its own")
 
     def run(self) -> ExitCode:
         with contextlib.ExitStack() as stack:
+            signals = stack.enter_context(Signals())
             if self.file:
                 stack.enter_context(sinks.locked(self.file))
-            stack.enter_context(_sigterm())
+            if rejects := _regular(self.options.rejects):
+                stack.enter_context(sinks.locked(rejects))
             stack.callback(self.stage.close)
-            self.stage.setup()
-            if self.file and not self.stage.inline:
-                self.journal = self._open_journal(self.file)
-            progress = stack.enter_context(self._progress())
             try:
+                self.stage.setup()
+                if self.file and not self.stage.inline:
+                    self.journal = self._open_journal(self.file)
                 self._open_sinks()
-                self._loop(progress)
+                with self._progress() as progress:
+                    self._loop(progress)
                 code = self._finish()
             except BaseException as error:
-                failure = _readable(error)
+                failure = signals.fired or _readable(error)
                 self._stop(failure)
                 raise failure from (None if failure is error else error)
         self._say_summary(code)
@@ -157,7 +140,7 @@ class _Run:
 
     def _open_journal(self, out: Path) -> Journal:
         path = out.with_name(out.name + ".journal")
-        resume = self.options.resume or self.options.retry_failed
+        resume = self.options.resume
         if unfinished(path) and not resume and not self.options.restart:
             raise ClipkitError(
                 f"an unfinished run of {out.name} lies beside it", "--resume goes on with it, --restart begins anew"
@@ -173,13 +156,15 @@ class _Run:
     def _main_sink(self) -> sinks.Sink:
         if self.options.out and self.options.out != "-":
             return sinks.FileSink(self.options.out)
+        if sys.stdout is None:
+            raise ClipkitError("standard output is closed", "name a file with -o")
         if self.columns and sys.stdout.isatty() and not self.options.json:
             return TableSink(self.columns)
         return sinks.StdoutSink()
 
     def _progress(self) -> Progress:
-        aside = self.options.out not in (None, "-") or self.sink is not None or not sys.stdout.isatty()
-        shown = aside and not self.options.quiet and sys.stderr.isatty()
+        aside = self.options.out not in (None, "-") or self.sink is not None or not _seen(sys.stdout)
+        shown = aside and not self.options.quiet and _seen(sys.stderr)
         return Progress(self.stage.verb, getattr(self.source, "total", None), shown)
 
     # The loop
@@ -206,13 +191,16 @@ class _Run:
             return _PASSED
         if self.journal is None:
             return None
-        key = self.keys[id(item)] = _key(self.stage, item)
+        try:
+            key = self.keys[id(item)] = _key(self.stage, item)
+        except RecordError as error:
+            return error
         entry = self.journal.find(key)
         return None if entry and entry.kind == "f" and self.options.retry_failed else entry
 
     def _settle(self, item: Record | BadLine, outcome: Any) -> None:
         """Write one outcome and journal it if it is new."""
-        key = self.keys.pop(id(item), None)
+        key = self.keys.pop(id(item), None) if self.keys else None
         if outcome is _PASSED:
             assert isinstance(item, Record)
             self.counts.passed += 1
@@ -222,9 +210,13 @@ class _Run:
             self.counts.kept += 1
             self._write("", outcome.line, item.origin)
             return
-        entry = outcome if isinstance(outcome, Entry) else _entry(outcome)
-        if self.journal is not None and key and entry is not outcome:
-            self.journal.append(key, entry)
+        if isinstance(outcome, Entry):
+            entry = outcome
+            self.reused += 1
+        else:
+            entry = _entry(outcome)
+            if self.journal is not None and key:
+                self.journal.append(key, entry)
         if entry.kind == "f":
             left = Record.parse(entry.lines[0][1], item.where) if entry.lines else item
             self._failed(left, RecordError(*entry.detail), item.origin)
@@ -250,6 +242,7 @@ class _Run:
         self.counts.drops[drop.reason] += 1
         if self.options.mark:
             record["drop"] = {"by": drop.by, "reason": drop.reason, "value": drop.value, "limit": drop.limit}
+            record.null_nonfinite()
             self._write("", record.encode(), record.origin)
 
     def _failed(self, item: Record | BadLine, error: RecordError, origin: str) -> None:
@@ -271,24 +264,22 @@ class _Run:
     # Ending
 
     def _finish(self) -> ExitCode:
+        if not self.counts.add_up:
+            raise ClipkitError(f"the counts don't add up: {self.counts}", "this is a fault of clipkit: report it")
         code = self._code()
-        if code is not ExitCode.FAILED:
-            if self.rejects:
-                self.rejects.commit()
-            for output in self.outputs.values():
-                output.commit()
+        if self.rejects:
+            self.rejects.commit()
+        for output in self.outputs.values():
+            output.commit()
         if self.options.report:
             self._report(code)
         if self.journal is not None:
             if self.options.resume:
                 self.journal.finish()
-            self.journal.close(keep=self.options.resume or code is ExitCode.FAILED)
+            self.journal.close(keep=self.options.resume)
         return code
 
     def _code(self) -> ExitCode:
-        if not self.counts.add_up:
-            self._say(f"clipkit {self.stage.verb}: the counts don't add up: {self.counts}")
-            return ExitCode.FAILED
         if self.counts.failed and not self.options.lenient:
             return ExitCode.SOME_FAILED
         if self.options.exit_status and not self.counts.kept:
@@ -296,19 +287,13 @@ class _Run:
         return ExitCode.OK
 
     def _report(self, code: ExitCode) -> None:
-        c = self.counts
-        report = {
-            "verb": self.stage.verb,
-            "exit": int(code),
-            "counts": {"read": c.read, "kept": c.kept, "dropped": c.dropped, "failed": c.failed, "passed": c.passed},
-            "failures": dict(sorted(c.failures.items())),
-            "drops": dict(sorted(c.drops.items())),
+        report = self.counts.report(self.stage.verb, code) | {
             "run": {
                 "clipkit": __version__,
                 "stage": self.stage.fingerprint(),
-                "reused": self.journal.reused if self.journal is not None else 0,
+                "reused": self.reused,
                 "seconds": round(time.monotonic() - self.started, 3),
-            },
+            }
         }
         target = sinks.FileSink(str(self.options.report))
         target.write(encode_json(report), "")
@@ -339,7 +324,7 @@ class _Run:
         for notice in getattr(self.stage, "notices", ()):
             self._say(f"clipkit {self.stage.verb}: {notice}")
         troubled = code is ExitCode.SOME_FAILED
-        if troubled or (sys.stderr.isatty() and not self.options.quiet):
+        if troubled or (_seen(sys.stderr) and not self.options.quiet):
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
 
 
@@ -367,6 +352,8 @@ def _entry(outcome: Any) -> Entry:
     records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
     try:
         return Entry("k", [(name, record.encode()) for name, record in records])
+    except UnicodeEncodeError as error:
+        return Entry("f", [], ["bad-text", f"a text that is not UTF-8: {error.object!r:.80}", None])
     except ValueError:
         fields, bad = next((fields, record) for _, record in records if (fields := record.null_nonfinite()))
         message = f"{', '.join(fields)}: not a finite number"
@@ -376,7 +363,7 @@ def _entry(outcome: Any) -> Entry:
 def _key(stage: Stage, record: Record) -> bytes:
     """What must be equal for an outcome to be reused: the id, the record's bytes, the stamp of its image."""
     digest = hashlib.blake2b(record.encode(), digest_size=16)
-    digest.update(b"\0" + (record.id or "").encode() + b"\0" + stage.stamp(record).encode())
+    digest.update(b"\0" + (record.id or "").encode("utf-8", "surrogatepass") + b"\0" + stage.stamp(record).encode())
     return digest.digest()
 
 
@@ -402,24 +389,14 @@ def _regular(out: str | None) -> Path | None:
     return None if path.exists() and not (path.is_file() or path.is_dir()) else path
 
 
+def _seen(stream: TextIO | None) -> bool:
+    """Whether a person looks at a stream (which may be closed)."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 def resume_command(argv: Sequence[str]) -> str:
     """The command line that goes on with an interrupted run."""
-    rest = [word for word in argv[1:] if word != "--restart"]
-    return shlex.join(["clipkit", *rest, *([] if "--resume" in rest else ["--resume"])])
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[None]:
-    """Turn SIGTERM into Terminated while a run is on (only the main thread may)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if len(argv) < 2:
+        return "the same, and resume=True"
+    verb, *rest = (word for word in argv[1:] if word not in ("--restart", "--resume"))
+    return shlex.join(["clipkit", verb, "--resume", *rest])

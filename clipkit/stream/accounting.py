@@ -1,0 +1,47 @@
+"""What became of the records of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipkit.errors import ExitCode
+
+
+@dataclass
+class Counts:
+    """read = kept + dropped + failed + passed; `passed` arrived with an error and went through untouched."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: int = 0
+    failed: int = 0
+    passed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)  # by RecordError.kind
+    drops: Counter[str] = field(default_factory=Counter)  # by Drop.reason
+
+    @property
+    def add_up(self) -> bool:
+        return self.read == self.kept + self.dropped + self.failed + self.passed
+
+    def summary(self, verb: str, seconds: float) -> str:
+        """One line for people."""
+        parts = [
+            f"{getattr(self, n):,} {n}"
+            for n in ("kept", "dropped", "failed", "passed")
+            if n == "kept" or getattr(self, n)
+        ]
+        reasons = ", ".join(f"{kind} {n:,}" for kind, n in self.failures.most_common(3))
+        told = f" ({reasons})" if reasons else ""
+        return f"clipkit {verb}: {self.read:,} read, {', '.join(parts)}{told} in {seconds:.1f} s"
+
+    def report(self, verb: str, code: ExitCode) -> dict[str, Any]:
+        """For machines: the same for a run in one go and for one that was stopped and resumed."""
+        return {
+            "verb": verb,
+            "exit": int(code),
+            "counts": {name: getattr(self, name) for name in ("read", "kept", "dropped", "failed", "passed")},
+            "failures": dict(sorted(self.failures.items())),
+            "drops": dict(sorted(self.drops.items())),
+        }
