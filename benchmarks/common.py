@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -58,7 +58,7 @@ def run(command: Sequence[str], *, stdin: Path | None = None, cache: Path | None
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT)
 
 
-def runs(count: int, commands: dict[str, Sequence[str]], **how: Any) -> dict[str, list[Run]]:
+def runs(count: int, commands: Mapping[str, Sequence[str]], **how: Any) -> dict[str, list[Run]]:
     """Each command `count` times, in turns, so that what the machine does meanwhile falls on all of them."""
     found: dict[str, list[Run]] = {name: [] for name in commands}
     for _ in range(count):
