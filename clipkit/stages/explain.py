@@ -12,7 +12,7 @@ from clipkit.stream.sources import BadLine
 from clipkit.stream.table import Column
 
 _REMEMBERED = 10_000  # ids kept to suggest one from
-_KNOWN = ("image", "text", "label", "split", "width", "height")
+_GIVEN = ("image", "text", "label", "split", "width", "height")
 
 
 def find(items: Iterable[Record | BadLine], name: str) -> Iterator[Record]:
@@ -52,7 +52,7 @@ def describe(record: Record) -> dict[str, Any]:
         steps.append(
             {"field": "error", "value": {k: v for k, v in error.items() if k != "verb"}, "by": error.get("verb")}
         )
-    given = {name: record[name] for name in _KNOWN if name in record and name not in via}
+    given = {name: record[name] for name in _GIVEN if name in record and name not in via}
     return {"id": record.id, "where": record.where, "input": given, "steps": steps}
 
 

@@ -18,6 +18,11 @@ _value = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _MISSING: Any = object()
 
+# The names that have a meaning (docs/records.md); any other field passes through untouched.
+KNOWN_FIELDS = frozenset(
+    "id image text texts label split pred width height scores emb via drop error".split()  # noqa: SIM905
+)
+
 
 def encode_json(value: Any) -> bytes:
     """Compact UTF-8 JSON, key order kept. Raises ValueError on NaN or infinity, which JSON has no word for."""

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipkit.stream.record import Record
+from clipkit.stream.record import KNOWN_FIELDS, Record
 from clipkit.stream.validate import check
-
-KNOWN = {
-    "id",
-    "image",
-    "text",
-    "texts",
-    "label",
-    "split",
-    "pred",
-    "width",
-    "height",
-    "scores",
-    "emb",
-    "via",
-    "drop",
-    "error",
-}
 
 
 def wrong(**fields: Any) -> list[str]:
@@ -96,15 +81,23 @@ def test_unsound(fields: dict[str, Any], message: str | None) -> None:
     assert wrong(**fields) == ([] if message is None else [message])
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN))
+@pytest.mark.parametrize("name", sorted(KNOWN_FIELDS))
 def test_null_is_absence_and_every_known_field_is_checked(name: str) -> None:
     assert wrong(**{name: None}) == []
     assert len(wrong(**{name: {"x": 1} if name in ("via", "emb") else {"label": 1, "x": "y"}})) == 1
 
 
+def test_the_table_of_the_documentation_names_them_all() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/records.md").read_text(encoding="utf-8")
+    table = page[page.index("| field | type |") : page.index("A `null` is")]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == KNOWN_FIELDS
+
+
 @given(
     st.dictionaries(
-        st.text().filter(lambda name: name not in KNOWN), st.none() | st.integers(-9, 9) | st.text() | st.just([{}])
+        st.text().filter(lambda name: name not in KNOWN_FIELDS),
+        st.none() | st.integers(-9, 9) | st.text() | st.just([{}]),
     )
 )
 def test_unknown_fields_are_always_right(fields: dict[str, Any]) -> None:

@@ -8,28 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from clipkit.errors import ClipkitError, MissingPackage, RecordError
+from clipkit.stream.record import KNOWN_FIELDS
 from clipkit.stream.sources.context import Item, Reading
 from clipkit.stream.sources.lines import MAX_LINE, split_lines
 from clipkit.stream.sources.opening import Chunks
 
-_KNOWN = frozenset(
-    (
-        "id",
-        "image",
-        "text",
-        "texts",
-        "label",
-        "split",
-        "pred",
-        "width",
-        "height",
-        "scores",
-        "emb",
-        "via",
-        "drop",
-        "error",
-    )
-)
 _BATCH = 1024
 
 
@@ -100,7 +83,7 @@ def _cells(header: list[str], row: list[str]) -> dict[str, Any]:
                 cell.encode("utf-8")
             except UnicodeEncodeError:
                 raise RecordError("bad-utf8", f"column {name!r} is not UTF-8", "convert it, e.g. with iconv") from None
-        if cell or name not in _KNOWN:
+        if cell or name not in KNOWN_FIELDS:
             fields[name] = int(cell) if name in ("width", "height") and cell.isdecimal() and cell.isascii() else cell
     return fields
 
@@ -121,7 +104,7 @@ def read_parquet(reading: Reading) -> Iterator[Item]:
             for row in zip(*columns, strict=True):
                 reading.number += 1
                 fields = zip(renamed, row, strict=True)
-                yield reading.made({n: _json(v) for n, v in fields if v is not None or n not in _KNOWN})
+                yield reading.made({n: _json(v) for n, v in fields if v is not None or n not in KNOWN_FIELDS})
     except _arrow_errors() as error:
         raise ClipkitError(f"the parquet file is broken: {error}", where=reading.input.shown) from None
     finally:
