@@ -41,6 +41,7 @@ def run(
         for item, outcome in execute(stage, items, workers=workers or available_cores(), decide=_decided):
             if isinstance(outcome, RecordError):
                 if on_error == "fail":
+                    outcome.where = outcome.where or item.where
                     raise outcome
                 if on_error == "keep":
                     yield failed_record(item, outcome, stage.verb)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipkit import config
 from clipkit.errors import ExitCode
+from clipkit.terminal import printable
 
 if TYPE_CHECKING:
     from clipkit.options import ImageOptions, InputOptions, ModelOptions, StreamOptions
@@ -47,7 +48,7 @@ def source(io: InputOptions, verb: str) -> Source:
             shard=io.shard,
             limit=io.limit,
         ),
-        note=lambda message: None if io.quiet else print(f"clipkit {verb}: {message}", file=sys.stderr),
+        note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )
 
 
@@ -83,4 +84,5 @@ def runtime(io: StreamOptions, images: ImageOptions, model: ModelOptions | None 
         "remote": images.remote,
         "cache": config.setting("cache").value if caching else None,
         "cache_bytes": CACHE_BYTES,
+        "quiet": io.quiet,
     }

@@ -41,7 +41,7 @@ def stages() -> list[type[Stage]]:
         found += [
             value
             for _, value in inspect.getmembers(module, inspect.isclass)
-            if issubclass(value, Stage) and value.__module__ == module.__name__ and not value.__name__.startswith("_")
+            if issubclass(value, Stage) and value.__module__ == module.__name__ and value.verb
         ]
     return found
 

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "diagnosis": {"config", "errors", "models", "stream"},
     "verbs": {"errors"},
     "options": {"config", "errors"},
-    "pipeline": {"config", "errors", "features", "stream"},
+    "pipeline": {"config", "errors", "features", "stream", "terminal"},
     "api": {"errors", "models", "stream"},
     "loader": {"errors", "options", "verbs"},
     "completion": {"loader", "verbs"},

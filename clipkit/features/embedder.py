@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from clipkit.errors import ClipkitError, RecordError
-from clipkit.features.cache import Cache, image_key, text_key
+from clipkit.features.cache import Cache, image_key, text_key, warn_stderr
 
 if TYPE_CHECKING:
     from clipkit.features.store import Store
@@ -201,7 +202,7 @@ def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
     """The embedder that a stage describes. Of both, all but `model` may be absent.
 
     config: model, device, precision, batch_size, exact_decode; features: a store's folder, instead of the images.
-    runtime: root, confine, remote, cache (a folder, or None for off), cache_bytes.
+    runtime: root, confine, remote, cache (a folder, or None for off), cache_bytes, quiet (no word about a bad cache).
     Raises ClipkitError for a model that cannot be loaded.
     """
     from clipkit.images.opener import Opener
@@ -213,12 +214,19 @@ def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
     if config.get("batch_size"):
         encoder.batch_size = config["batch_size"]
     opener = Opener(
-        root=runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
+        root=runtime.get("root") or os.environ.get("CLIPKIT_ROOT"),
+        confine=runtime.get("confine", False),
+        remote=runtime.get("remote", False),
     )
     folder = runtime.get("cache")
-    cache = Cache.open(Path(folder) if folder else None, runtime.get("cache_bytes", 0))
+    warn = _say_nothing if runtime.get("quiet") else warn_stderr
+    cache = Cache.open(Path(folder) if folder else None, runtime.get("cache_bytes", 0), warn=warn)
     store = _open_store(config["features"], encoder) if config.get("features") else None
     return Embedder(encoder, opener, cache, exact_decode=config.get("exact_decode", False), store=store)
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 def _open_store(folder: str, encoder: Encoder) -> Store:

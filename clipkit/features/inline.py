@@ -7,15 +7,15 @@ import binascii
 
 import numpy as np
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import RecordError
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 def pack(vector: np.ndarray) -> str:
-    """A vector [d] as base64 f16. Raises ClipkitError for a value that f16 can't hold."""
+    """A vector [d] as base64 f16. Raises RecordError (`not-finite`) for a value that f16 can't hold."""
     if not np.all(np.abs(vector) <= _LARGEST):
-        raise ClipkitError(f"a feature holds a value that float16 cannot ({np.abs(vector).max()})")
+        raise RecordError("not-finite", f"a feature holds a value that float16 cannot ({np.abs(vector).max()})")
     return base64.b64encode(vector.astype("<f2").tobytes()).decode("ascii")
 
 

@@ -104,6 +104,7 @@ class StoreSink:
             self._part = None
         if self._layout is not None:
             shutil.rmtree(self._building, ignore_errors=True)
+            _recover(self._folder)
 
     def _begin(self) -> Layout:
         """Make the folder to build in. Not before there is something to write: the run's lock is held from then on."""

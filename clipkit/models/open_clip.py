@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, RecordError
 from clipkit.models import checkpoint, download, listing
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.device import choose, choose_precision
@@ -165,7 +165,8 @@ class OpenClipEncoder(Encoder):
             first, second = forward(padded.to(self.device))
         if not torch.isfinite(first[: len(part)]).all():
             hint = "try --precision f32" if self.precision != "f32" else "the checkpoint may be broken"
-            raise ClipkitError(f"{self.identity.name} gave features that are not finite in {self.precision}", hint)
+            message = f"{self.identity.name} gave features that are not finite in {self.precision}"
+            raise RecordError("not-finite", message, hint)
         return tuple(None if out is None else out[: len(part)].cpu().numpy() for out in (first, second))  # type: ignore[return-value]
 
     def _halve(self, size: int) -> None:

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from clipkit.errors import ClipkitError, RecordError
-from clipkit.features.embedder import Embedder, ImageItem, open_embedder
+from clipkit.features.embedder import ImageItem
 from clipkit.features.inline import pack
 from clipkit.features.store import describe_identity
 from clipkit.features.writer import Layout
+from clipkit.stages.encoding import EncodingStage
 from clipkit.stream.record import Record
-from clipkit.stream.stage import Outcome, Stage
+from clipkit.stream.stage import Outcome
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class _Item:
     text: str | None
 
 
-class Embed(Stage):
+class Embed(EncodingStage):
     """Adds `emb`: `image`, `text` and `backbone` as base64 f16, those that the record gives and the config asks for.
 
     config: as `open_embedder` takes it, and image, text, backbone (bools; backbone only with image);
@@ -32,35 +33,29 @@ class Embed(Stage):
 
     verb: ClassVar[str] = "embed"
     adds: ClassVar[tuple[str, ...]] = ("emb",)
-    defaults: ClassVar[dict[str, Any]] = {"image": True, "text": True, "backbone": False, "store": False}
-
-    embedder: Embedder
+    defaults: ClassVar[dict[str, Any]] = {
+        **EncodingStage.defaults,
+        "image": True,
+        "text": True,
+        "backbone": False,
+        "store": False,
+    }
 
     def setup(self) -> None:
-        self.embedder = open_embedder(self.config, self.runtime)
-        encoder = self.embedder.encoder
+        super().setup()
+        encoder = self.encoder
         if self.config["backbone"] and encoder.backbone_dim is None:
             raise ClipkitError(f"{encoder.identity.name} has no backbone features", "leave out --backbone")
         joint, behind = encoder.identity.dim, encoder.backbone_dim or 0
         widths = {"image": joint, "text": joint, "backbone": behind}
         self.dims = {output: width for output, width in widths.items() if self.config[output]}
-        self.via = f"embed/{encoder.identity}"
-        self.batch_size, self.lanes = encoder.batch_size, encoder.lanes
-        self.item_bytes = self.embedder.item_bytes
-
-    @property
-    def notices(self) -> list[str]:
-        return self.embedder.notices
 
     def layout(self) -> Layout:
         """What a store of these features holds (after setup)."""
-        return Layout(describe_identity(self.embedder.encoder.identity), self.dims)
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {**self.config, "encoder": str(self.embedder.encoder.identity), "space": self.embedder.encoder.space}
+        return Layout(describe_identity(self.encoder.identity), self.dims)
 
     def stamp(self, record: Record) -> str:
-        return self.embedder.stamp(record) if self.config["image"] else ""
+        return super().stamp(record) if self.config["image"] else ""
 
     def prepare(self, record: Record) -> _Item:
         if self.config["store"] and not record.id:
@@ -86,10 +81,6 @@ class Embed(Stage):
             for n, row in zip(with_text, self.embedder.encode_texts([items[n].text for n in with_text]), strict=True):
                 vectors[n]["text"] = row
         return [self._kept(item.record, found) for item, found in zip(items, vectors, strict=True)]
-
-    def close(self) -> None:
-        if hasattr(self, "embedder"):
-            self.embedder.close()
 
     def _field(self, record: Record, name: str) -> str | None:
         """A field that is asked for and there. Raises RecordError where it isn't a string."""

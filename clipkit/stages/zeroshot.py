@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from clipkit.features.embedder import Embedder, open_embedder
+from clipkit.stages.encoding import EncodingStage
 from clipkit.stream.record import Record
-from clipkit.stream.stage import Outcome, Stage
+from clipkit.stream.stage import Outcome
 from clipkit.text.classifier import classifier
 from clipkit.text.labels import Labels
 
@@ -36,7 +36,7 @@ def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> d
     return {"label": top[0][0], "prob": top[0][1], "margin": round(margin, 6), "topk": top[:top_k]}
 
 
-class Zeroshot(Stage):
+class Zeroshot(EncodingStage):
     """Adds `pred`.
 
     config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's own), top_k.
@@ -46,9 +46,7 @@ class Zeroshot(Stage):
     verb: ClassVar[str] = "zeroshot"
     reads: tuple[str, ...] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("pred",)
-    defaults: ClassVar[dict[str, Any]] = {"model": "lite", "templates": [], "top_k": 5, "features": None}
-
-    embedder: Embedder
+    defaults: ClassVar[dict[str, Any]] = {**EncodingStage.defaults, "templates": [], "top_k": 5, "features": None}
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         super().__init__(config, runtime)
@@ -56,39 +54,20 @@ class Zeroshot(Stage):
             self.reads = ()
 
     def setup(self) -> None:
-        self.embedder = open_embedder(self.config, self.runtime)
-        encoder = self.embedder.encoder
+        super().setup()
         labels = Labels.from_json(self.config["labels"])
-        templates = tuple(self.config["templates"] or encoder.default_templates)
+        templates = tuple(self.config["templates"] or self.encoder.default_templates)
         weights = classifier(self.embedder, labels, templates)
         self.names, self.weights = labels.names, weights.astype(np.float64)
-        self.via = f"zeroshot/{encoder.identity}"
-        self.batch_size, self.lanes = encoder.batch_size, encoder.lanes
-        self.item_bytes = self.embedder.item_bytes
-
-    @property
-    def notices(self) -> list[str]:
-        return self.embedder.notices
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {**self.config, "encoder": str(self.embedder.encoder.identity), "space": self.embedder.encoder.space}
-
-    def stamp(self, record: Record) -> str:
-        return self.embedder.stamp(record)
 
     def prepare(self, record: Record) -> Any:
         return record, self.embedder.prepare(record)
 
     def process(self, items: list[Any]) -> list[Outcome]:
         features = self.embedder.encode([image for _, image in items]).joint
-        encoder = self.embedder.encoder
-        rows = predict(features, self.weights, encoder.logit_scale, encoder.logit_bias)
+        rows = predict(features, self.weights, self.encoder.logit_scale, self.encoder.logit_bias)
         kept: list[Outcome] = []
         for (record, _), row in zip(items, rows, strict=True):
             record.add("pred", describe(row, self.names, self.config["top_k"]), self.via)
             kept.append(record)
         return kept
-
-    def close(self) -> None:
-        if hasattr(self, "embedder"):
-            self.embedder.close()

@@ -30,7 +30,7 @@ def available_cores() -> int:
 
 
 class _Slot:
-    """One input item on its way through, in order. before: its bytes as read, in case the stage changes and fails it."""
+    """One input item on its way through, in order. before: its bytes as read, should the stage change and fail it."""
 
     __slots__ = ("before", "future", "item", "outcome", "ready")
 

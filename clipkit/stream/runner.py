@@ -25,6 +25,7 @@ from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.stage import Drop, Emit, Stage
 from clipkit.stream.table import Column, TableSink
+from clipkit.terminal import printable
 
 _SAID_FAILURES = 5  # failures told one by one; the rest are in the count
 
@@ -317,7 +318,7 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if not self.options.quiet:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def _say_summary(self, code: ExitCode) -> None:
         """One line where someone looks, and wherever records failed."""

@@ -67,7 +67,8 @@ class TableSink:
         error = record.get("error")
         if error:
             name = fit(record.id or "", self._columns[0][1])
-            text = printable(f"{name}  {error.get('message', 'failed')}".rstrip())
+            said = error.get("message", "failed") if isinstance(error, dict) else error
+            text = printable(f"{name}  {said}".rstrip())
             self._stream.write((f"\x1b[31m{text}\x1b[0m" if coloured(self._stream) else text) + "\n")
             return
         cells = (fit(c.show(record), w, c.right) for c, w in self._columns)

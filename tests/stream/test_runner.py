@@ -8,16 +8,20 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from clipkit.errors import ClipkitError, ExitCode, RecordError, UsageError
+from clipkit.errors import ClipkitError, ExitCode, RecordError, Terminated, UsageError
+from clipkit.stream import engine
+from clipkit.stream.journal import Entry, Journal
 from clipkit.stream.runner import RunOptions, run
+from clipkit.stream.sink import locked
 from clipkit.stream.sources import SourceOptions, open_source
-from clipkit.stream.stage import load_stage
+from clipkit.stream.stage import Drop, load_stage
 from tests.stream.toy import InlineToy, Toy
 
 WORDS = ["plain", "odd one", "bad one", "nan", "caf\u00e9", "x" * 500]
@@ -244,6 +248,120 @@ def test_the_same_stage_in_another_process_gives_the_same_bytes(manifest: Path, 
     stage = Toy({"salt": "s"})
     twin = load_stage(json.loads(json.dumps(stage.spec())))
     assert isinstance(twin, Toy) and twin.config == stage.config
+
+
+@pytest.mark.parametrize("stage", [Toy, InlineToy])
+def test_a_record_that_fails_in_process_is_alone_in_it_and_as_it_was_read(tmp_path: Path, stage: type[Toy]) -> None:
+    source = tmp_path / "in.jsonl"
+    given = [b'{"id":"a","text":"x"}', b'{"id":"b","text":"half","n":1.10}', b'{"id":"c","text":"y"}']
+    source.write_bytes(b"\n".join(given))
+    assert go(source, tmp_path / "o", stage({"salt": "s"}), on_error="keep", resume=True) is ExitCode.SOME_FAILED
+    first, second, third = (tmp_path / "o").read_bytes().splitlines()
+    assert b'"hash"' in first and b'"hash"' in third
+    assert second.startswith(given[1][:-1] + b',"error":') and b"left" not in second
+    before = (tmp_path / "o").read_bytes()
+    go(source, tmp_path / "o", stage({"salt": "s"}), on_error="keep", resume=True)
+    assert (tmp_path / "o").read_bytes() == before
+
+
+def test_outputs_never_share_a_file(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    for other in ({"rejects": str(out)}, {"report": str(tmp_path / "." / "o")}):
+        with pytest.raises(UsageError, match="same file"):
+            go(manifest, out, **other)
+    with pytest.raises(UsageError, match="--report"):
+        go(manifest, out, report="-")
+
+
+def test_what_could_be_read_of_a_torn_input_is_done(tmp_path: Path) -> None:
+    class Torn:
+        def __iter__(self) -> Any:
+            yield from open_source(SourceOptions((str(tmp_path / "in.jsonl"),)))
+            raise ClipkitError("the end is missing")
+
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines(30)[6:]))
+    for workers in (1, 3):
+        seen = Toy({"salt": "s"}, {"delay": 0.002})
+        with pytest.raises(ClipkitError, match="the end is missing"):
+            run(seen, Torn(), RunOptions(out=str(tmp_path / f"o{workers}"), on_error="keep", workers=workers))
+        assert len(seen.seen) == sum(b"bad" not in line for line in lines(30)[6:])
+
+
+def test_few_new_records_among_many_known_ones_need_no_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_PAUSE", None)  # a run that relies on the pause never ends
+    source, out = tmp_path / "in.jsonl", tmp_path / "o"
+    known = [json.dumps({"id": f"k{i}", "text": "x"}).encode() for i in range(500)]
+    source.write_bytes(b"\n".join(known))
+    go(source, out, resume=True)
+    for i in range(0, 500, 20):
+        known[i] = json.dumps({"id": f"n{i}", "text": "x"}).encode()
+    source.write_bytes(b"\n".join(known))
+    second = Toy({"salt": "s"})
+    runner = threading.Thread(target=go, args=(source, out, second), kwargs={"resume": True}, daemon=True)
+    runner.start()
+    runner.join(timeout=60)
+    assert not runner.is_alive()
+    assert len(second.seen) == 25 and len(records(out)) == 500
+
+
+def test_a_stage_that_forgets_a_record_is_a_fault_not_a_hang(manifest: Path) -> None:
+    class Forgetful(Toy):
+        def process(self, items: list[Any]) -> Any:
+            return [None for _ in items]
+
+    with pytest.raises(TypeError, match="None"):
+        run(Forgetful({"salt": "s"}), open_source(SourceOptions((str(manifest),))), RunOptions(on_error="skip"))
+
+
+def test_a_dropped_value_that_json_lacks_becomes_null(tmp_path: Path) -> None:
+    class Dropping(InlineToy):
+        def process(self, items: list[Any]) -> Any:
+            return [Drop("toy", "low", float("nan"), 0.5) for _ in items]
+
+    (tmp_path / "in.jsonl").write_text('{"id":"a","text":"x"}')
+    assert go(tmp_path / "in.jsonl", tmp_path / "o", Dropping({"salt": "s"}), mark=True) is ExitCode.OK
+    assert records(tmp_path / "o")[0]["drop"] == {"by": "toy", "reason": "low", "value": None, "limit": 0.5}
+
+
+def test_two_runs_cannot_share_their_rejects(manifest: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "r"), pytest.raises(ClipkitError, match="another run"):
+        go(manifest, tmp_path / "o", on_error="skip", rejects=str(tmp_path / "r"))
+
+
+def test_the_journal_writes_all_or_says_so(tmp_path: Path) -> None:
+    class Short:
+        """A file that takes a few bytes at a time, as one may on a disk that is nearly full."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, data: Any) -> int:
+            return int(self.file.write(data[:5]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    journal = Journal(tmp_path / "j", {"a": 1}, resume=False)
+    journal._file = Short(journal._file)
+    journal.append(b"k" * 16, Entry("k", [("", b"a line of some length")]))
+    journal.close(keep=True)
+    again = Journal(tmp_path / "j", {"a": 1}, resume=True)
+    found = again.find(b"k" * 16)
+    again.close(keep=False)
+    assert found is not None and found.lines == [("", b"a line of some length")]
+
+
+def test_a_signal_inside_an_import_is_still_a_signal(manifest: Path, tmp_path: Path) -> None:
+    class Importing(Toy):
+        def setup(self) -> None:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(1)
+            except Terminated:
+                raise ImportError("initialization failed") from None
+
+    with pytest.raises(Terminated):
+        go(manifest, tmp_path / "o", Importing({"salt": "s"}))
 
 
 # Real processes from here on

@@ -40,6 +40,9 @@ class Toy(Stage):
         out: list[Outcome] = []
         for record, digest in items:
             self.seen.append(record.id)
+            if "half" in record["text"]:
+                record["left"] = "half done"
+                raise RecordError("toy-half", "failed half-way")
             if "odd" in record["text"]:
                 out.append(Drop("toy", "odd", record["text"], None))
             elif "nan" in record["text"]:
