@@ -71,21 +71,18 @@ class Record:
     line: the input line, or None for a record that was made (a file found in a folder) or changed.
     key: what `id` falls back to; set by the source (see `Record.id`).
     origin: the input file it came from (a tar shard, a manifest); "" for stdin and folders.
-    digest: 16 bytes over what the input says of it: the line, or for a made record its fields.
     """
 
-    __slots__ = ("_raw", "_values", "digest", "key", "line", "origin", "where")
+    __slots__ = ("_digest", "_raw", "_values", "key", "line", "origin", "where")
 
-    def __init__(
-        self, fields: dict[str, Any] | None = None, *, where: str = "", key: str | None = None, digest: bytes = b""
-    ) -> None:
+    def __init__(self, fields: dict[str, Any] | None = None, *, where: str = "", key: str | None = None) -> None:
         self._raw: dict[str, Any] = dict.fromkeys(fields, _MISSING) if fields else {}
         self._values: dict[str, Any] = dict(fields) if fields else {}
         self.line: bytes | None = None
         self.where = where
         self.key = key
         self.origin = ""
-        self.digest = digest
+        self._digest = b""
 
     @classmethod
     def parse(cls, line: bytes, where: str = "") -> Record:
@@ -110,8 +107,14 @@ class Record:
         record = cls(where=where)
         record._raw = raw
         record.line = line
-        record.digest = hashlib.blake2b(line, digest_size=16).digest()
         return record
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes over what the input says of it; worked out when first asked for, so before it is changed."""
+        if not self._digest:
+            self._digest = hashlib.blake2b(self.encode(), digest_size=16).digest()
+        return self._digest
 
     # A mapping, without the parts that would hide cost.
     def __contains__(self, name: str) -> bool:
@@ -199,7 +202,7 @@ class Record:
 
     def _object(self, name: str) -> dict[str, Any]:
         """The object at a field ({} where absent), one level decoded, its values still the bytes of the input."""
-        if name not in self._raw:
+        if self.get(name) is None:
             return {}
         if not isinstance(self[name], dict):
             raise RecordError("bad-field", f"field {name!r} is not an object", where=self.where)
@@ -262,7 +265,7 @@ class Record:
 
     def copy(self) -> Record:
         """An independent record with the same fields (values are shared until assigned)."""
-        twin = Record(where=self.where, key=self.key, digest=self.digest)
+        twin = Record(where=self.where, key=self.key)
         twin._raw, twin._values, twin.line = dict(self._raw), dict(self._values), self.line
         twin.origin = self.origin
         return twin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from clipkit.errors import RecordError
@@ -82,5 +81,4 @@ def _reference(reading: Reading, line: bytes) -> Item:
         return reading.bad("bad-utf8", f"a reference that is not UTF-8 (byte {error.start})", text=line)
     record = Record({"id": reading.places.id_of(reference), "image": reference}, where=reading.where)
     record.origin = reading.origin
-    record.digest = hashlib.blake2b(line, digest_size=16).digest()
     return record
