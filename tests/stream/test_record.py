@@ -59,6 +59,14 @@ def test_siblings_of_a_dotted_field_keep_their_bytes() -> None:
     assert record.lookup("scores.clip.x", "none") == "none"
 
 
+def test_null_in_via_is_as_absent() -> None:
+    record = Record.parse(b'{"id":"a","via":null,"scores":null}')
+    record.add("scores.clip", 0.5, "clip")
+    assert json.loads(record.encode()) == {"id": "a", "via": {"scores.clip": "clip"}, "scores": {"clip": 0.5}}
+    with pytest.raises(RecordError, match="'via' is not an object"):
+        Record.parse(b'{"via":"x"}').add("pred", 1, "me")
+
+
 def test_a_field_literally_named_with_a_dot_wins() -> None:
     record = Record.parse(b'{"scores.clip":1,"scores":{"clip":2}}')
     assert record.lookup("scores.clip") == 1

@@ -383,7 +383,7 @@ def finish(*args: str) -> int:
 def test_killed_at_random_then_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes(b"\n".join(lines(400)) + b"\n")
-    assert finish(str(source), str(tmp_path / "fresh")) == 3
+    assert finish(str(source), str(tmp_path / "fresh"), f"--report={tmp_path}/fresh.report") == 3
     out, journal, pick = tmp_path / "o", tmp_path / "o.journal", random.Random(7)
     for _ in range(5):
         target = pick.randrange(1, 6000) + (journal.stat().st_size if journal.exists() else 0)
@@ -393,7 +393,10 @@ def test_killed_at_random_then_resumed_gives_the_same_bytes(tmp_path: Path) -> N
         assert process.poll() is None, "it ended before it could be killed"
         process.kill()
         process.communicate()
-    assert finish(str(source), str(out), "--resume") == 3
+    assert finish(str(source), str(out), "--resume", f"--report={tmp_path}/o.report") == 3
+    reports = [json.loads((tmp_path / f"{name}.report").read_text()) for name in ("o", "fresh")]
+    assert reports[0].pop("run")["reused"] > 0 and reports[1].pop("run")["reused"] == 0
+    assert reports[0] == reports[1]
     for name in ("", ".rejects"):
         assert (tmp_path / f"o{name}").read_bytes() == (tmp_path / f"fresh{name}").read_bytes()
     assert not (tmp_path / "o.part").exists()
