@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "errors": set(),
     "terminal": set(),
     "references": {"terminal"},
+    "tars": set(),
     "config": {"errors"},
     "registry": {"errors"},
-    "stream": {"errors", "references", "terminal"},
-    "images": {"errors", "references", "models.base"},  # how a model wants its pixels
+    "stream": {"errors", "references", "tars", "terminal"},
+    "images": {"errors", "references", "tars", "models.base"},  # how a model wants its pixels
     "models": {"errors", "images"},
     "text": {"errors", "models"},
     "features": {"errors", "stream", "images", "models", "text"},

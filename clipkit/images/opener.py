@@ -82,7 +82,7 @@ class Opener:
             stamp = f"{status.st_size}:{status.st_mtime_ns}"
             if member is None:
                 return stamp
-            offset, size = self._shards.locate(path, member)
+            offset, size = self._shards.locate(path, member, ref)
             return f"{stamp}:{offset}:{size}"
         except (RecordError, OSError, ValueError):
             return ""
@@ -111,7 +111,7 @@ class Opener:
         except ValueError:
             raise _no_name(ref) from None
         if not os.path.join(real, "").startswith(self._inside):
-            raise RecordError("image-outside-root", f"{shown(ref)} lies outside {self._root}", "--confine refuses that")
+            raise RecordError("image-outside-root", f"{shown(ref)} lies outside the root", "--confine refuses that")
         return real
 
     def _read_local(self, ref: str) -> bytes:
@@ -120,7 +120,7 @@ class Opener:
             path = self._allowed(path, ref)
             _check_regular(os.stat(path), ref)
             if member is not None:
-                return self._shards.read(path, member, self.limits.max_bytes)
+                return self._shards.read(path, member, self.limits.max_bytes, ref)
             return self._read_file(path, ref)
         except OSError as error:
             raise _explain(error, ref) from None

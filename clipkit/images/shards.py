@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import threading
 from collections import OrderedDict
 
+from clipkit import tars
 from clipkit.errors import RecordError
+from clipkit.references import shown
 
 _MAX_OPEN = 64  # file descriptors
 _MAX_MEMBERS = 250_000  # about 60 MB of indexes
@@ -17,7 +18,6 @@ class _Shard:
     """One tar: an open descriptor and, per regular member, where its bytes lie. Closed when nobody uses it."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         status = os.fstat(self.descriptor)
         self.version = _version(status)
@@ -31,27 +31,22 @@ class _Shard:
 
     def _index(self) -> dict[str, tuple[int, int]]:
         """{name: (offset, size)}; of equal names the last counts, as when tar extracts."""
-        members: dict[str, tuple[int, int]] = {}
-        last = -1
+        found: dict[str, tuple[int, int]] = {}
         try:
-            with os.fdopen(os.dup(self.descriptor), "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    if member.offset <= last or member.size < 0:
-                        raise tarfile.ReadError("headers out of order")
-                    last = member.offset
-                    if member.isreg() and not member.issparse():
-                        members[member.name] = (member.offset_data, member.size)
-                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
-        except (tarfile.TarError, OSError, ValueError, RecursionError, OverflowError) as error:
+            with os.fdopen(os.dup(self.descriptor), "rb") as file:
+                for member in tars.members(file):
+                    if tars.is_plain_file(member):
+                        found[member.name] = (member.offset_data, member.size)
+        except (*tars.BROKEN, OSError) as error:
             self.problem = str(error) or type(error).__name__
-        return members
+        return found
 
-    def read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int, ref: str) -> bytes:
         parts = []
         while size:
             part = os.pread(self.descriptor, size, offset)
             if not part:
-                raise RecordError("image-unreadable", f"{self.path} is cut off inside this member")
+                raise RecordError("image-unreadable", f"{shown(ref)}: the tar is cut off inside this member")
             parts.append(part)
             offset += len(part)
             size -= len(part)
@@ -59,29 +54,32 @@ class _Shard:
 
 
 class Shards:
-    """The tars in use: the least recently used are closed and forgotten. Thread-safe."""
+    """The tars in use: the least recently used are closed and forgotten. Thread-safe.
+
+    `ref` is what messages call a member: the reference as it was given, so that they don't depend on where the tar is.
+    """
 
     def __init__(self) -> None:
         self._shards: OrderedDict[str, _Shard] = OrderedDict()
         self._indexing: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def locate(self, path: str, member: str) -> tuple[int, int]:
+    def locate(self, path: str, member: str, ref: str) -> tuple[int, int]:
         """Offset and size of a member. Raises RecordError (`image-missing`, `image-unreadable`) and OSError."""
-        return self._find(self._shard(path), member)
+        return self._find(self._shard(path), member, ref)
 
-    def read(self, path: str, member: str, max_bytes: int) -> bytes:
+    def read(self, path: str, member: str, max_bytes: int, ref: str) -> bytes:
         """The bytes of a member, or the first `max_bytes` + 1 of a larger one. Raises as `locate` does."""
         shard = self._shard(path)
-        offset, size = self._find(shard, member)
-        return shard.read(offset, min(size, max_bytes + 1))
+        offset, size = self._find(shard, member, ref)
+        return shard.read(offset, min(size, max_bytes + 1), ref)
 
-    def _find(self, shard: _Shard, member: str) -> tuple[int, int]:
+    def _find(self, shard: _Shard, member: str, ref: str) -> tuple[int, int]:
         found = shard.members.get(member)
         if found is None and shard.problem:
-            raise RecordError("image-unreadable", f"{shard.path} is no plain tar, or a broken one: {shard.problem}")
+            raise RecordError("image-unreadable", f"{shown(ref)}: no plain tar, or a broken one: {shard.problem}")
         if found is None:
-            raise RecordError("image-missing", f"{shard.path} has no regular member {member!r}")
+            raise RecordError("image-missing", f"{shown(ref)}: the tar has no regular file of that name")
         return found
 
     def _shard(self, path: str) -> _Shard:

@@ -10,13 +10,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
+from clipkit import tars
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.stream.sources.context import MAX_SIDECAR, Item, Reading
 from clipkit.stream.sources.folders import IMAGE_SUFFIXES, merge_fields
 from clipkit.stream.sources.places import member_key, nfc, shard_stem
 
-_BLOCK = 512
 _READ = ("json", "txt", "cls")  # what is read here; images are only named
 
 
@@ -24,6 +25,12 @@ _READ = ("json", "txt", "cls")  # what is read here; images are only named
 class _Sample:
     key: str
     members: dict[str, tarfile.TarInfo] = field(default_factory=dict)  # by extension, as in the shard
+
+    @property
+    def end(self) -> int:
+        """Where its last member ends, in bytes of the shard."""
+        last = next(reversed(self.members.values()))
+        return last.offset_data + last.size
 
     def image(self) -> str | None:
         """The name of the member that is the image: a plain extension (`jpg`) before a longer one (`crop.jpg`)."""
@@ -44,17 +51,18 @@ def read_tar(reading: Reading) -> Iterator[Item]:
     left_out: Counter[str] = Counter()
     try:
         with open(reading.input.path, "rb") as file:
-            shard = tarfile.open(fileobj=file, mode="r:")
-            for sample in _samples(shard, os.fstat(file.fileno()).st_size, left_out):
+            for sample in _samples(file, os.fstat(file.fileno()).st_size, left_out):
                 if sample.image() is None and not any(_plain(ext) in _READ for ext in sample.members):
                     left_out[f"samples with only .{next(iter(sample.members))}"] += 1
                     continue
                 reading.number += 1
-                reading.bytes_read = shard.offset
-                yield _record(reading, shard, sample, reference)
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
+                reading.bytes_read = sample.end
+                yield _record(reading, file, sample, reference)
+    except tars.BROKEN as error:
         hint = "what could be read was used"
-        raise ClipkitError(f"the tar is broken or cut off: {error}", hint, where=shown) from None
+        raise ClipkitError(
+            f"the tar is broken or cut off: {str(error) or type(error).__name__}", hint, where=shown
+        ) from None
     except OSError as error:
         raise ClipkitError(f"cannot be read: {error.strerror or error}", where=shown) from None
     finally:
@@ -63,23 +71,28 @@ def read_tar(reading: Reading) -> Iterator[Item]:
             reading.note(f"{shown}: left out {said}")
 
 
-def _samples(shard: tarfile.TarFile, size: int, left_out: Counter[str]) -> Iterator[_Sample]:
+def _samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[_Sample]:
     """The samples of a shard of `size` bytes, in order; after the last whole one a ReadError if it is cut off."""
     sample: _Sample | None = None
-    while (member := _next(shard)) is not None:
-        split = _usable(member, left_out)
-        torn = member.isreg() and member.offset_data + member.size > size
-        if sample is not None and _is_other(sample, split, torn):
-            yield sample
-            sample = None
-        if torn:
-            raise tarfile.ReadError("its last member is not all there")
-        if split is not None:
-            sample = sample or _Sample(split[0])
-            sample.members[split[1]] = member
+    broken: Exception | None = None
+    try:
+        for member in tars.members(file):
+            split = _usable(member, left_out)
+            torn = tars.is_plain_file(member) and member.offset_data + member.size > size
+            if sample is not None and _is_other(sample, split, torn):
+                yield sample
+                sample = None
+            if torn:
+                raise tarfile.ReadError("its last member is not all there")
+            if split is not None:
+                sample = sample or _Sample(split[0])
+                sample.members[split[1]] = member
+    except tars.BROKEN as error:
+        broken = error
     if sample is not None:
         yield sample
-    _check_end(shard)
+    if broken is not None:
+        raise broken
 
 
 def _is_other(sample: _Sample, split: tuple[str, str] | None, torn: bool) -> bool:
@@ -89,26 +102,11 @@ def _is_other(sample: _Sample, split: tuple[str, str] | None, torn: bool) -> boo
     return split[0] != sample.key or split[1] in sample.members
 
 
-def _next(shard: tarfile.TarFile) -> tarfile.TarInfo | None:
-    member = shard.next()
-    shard.members = []  # type: ignore[attr-defined]  # else it keeps them all
-    return member
-
-
-def _check_end(shard: tarfile.TarFile) -> None:
-    """tarfile takes any broken header but the first for the end; the true end is a block of zeros, or of the file."""
-    file = shard.fileobj
-    assert file is not None
-    file.seek(shard.offset)
-    if file.read(_BLOCK).strip(b"\0"):
-        raise tarfile.ReadError(f"no header where one should be, at byte {shard.offset}")
-
-
 def _usable(member: tarfile.TarInfo, left_out: Counter[str]) -> tuple[str, str] | None:
     """Key and extension of a member that may be read, else None."""
     if member.isdir():
         return None
-    if not member.isreg() or member.issparse():
+    if not tars.is_plain_file(member):
         left_out["links and special files"] += 1
         return None
     if member.name.startswith("/") or ".." in member.name.split("/"):
@@ -117,14 +115,14 @@ def _usable(member: tarfile.TarInfo, left_out: Counter[str]) -> tuple[str, str] 
     return member_key(member.name)
 
 
-def _record(reading: Reading, shard: tarfile.TarFile, sample: _Sample, reference: str) -> Item:
+def _record(reading: Reading, file: BinaryIO, sample: _Sample, reference: str) -> Item:
     where = f"{reading.input.shown}#{sample.key}"
     fields: dict[str, object] = {"id": nfc(f"{shard_stem(reading.input.path)}/{sample.key}")}
     image = sample.image()
     if image is not None:
         fields["image"] = f"{reference}#{image}"
     try:
-        parts = {_plain(ext): _content(shard, ext, m) for ext, m in sample.members.items() if _plain(ext) in _READ}
+        parts = {_plain(ext): _content(file, ext, m) for ext, m in sample.members.items() if _plain(ext) in _READ}
         merged = merge_fields(fields, json=parts.get("json"), text=parts.get("txt"), renames=reading.renames)
         if "cls" in parts:
             merged["label"] = parts["cls"].decode("utf-8").strip()
@@ -140,10 +138,8 @@ def _plain(extension: str) -> str:
     return extension.removesuffix(".gz")
 
 
-def _content(shard: tarfile.TarFile, extension: str, member: tarfile.TarInfo) -> bytes:
+def _content(file: BinaryIO, extension: str, member: tarfile.TarInfo) -> bytes:
     """A small member's bytes, unpacked if it is a .gz. Raises RecordError (`bad-sidecar`)."""
-    file = shard.fileobj
-    assert file is not None
     file.seek(member.offset_data)
     data = file.read(min(member.size, MAX_SIDECAR + 1))
     if extension.endswith(".gz"):
