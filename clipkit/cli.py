@@ -32,6 +32,7 @@ General
 
 def main() -> NoReturn:
     """The entry point of the script `clipkit`."""
+    _open_closed_streams()
     args = sys.argv[1:]
     if not _debug(args) and not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell programmers, not the user of a pipe
@@ -46,13 +47,29 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _open_closed_streams() -> None:
+    """Put something where a standard stream was closed (`>&-`), else the next file opened would get its number.
+
+    What is written to a closed stdout fails, as it does elsewhere; what would go to a closed stderr is lost. A closed
+    stdin stays None in `sys`: who reads it says so.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):  # the wrong way round for 0 and 1
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
 def run(args: list[str]) -> int:
     """Run one command line and return its exit code."""
     place = ["clipkit"]
     try:
         code = _dispatch(args, place)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,27 @@ def test_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "wb") as full, process("completion", "bash", stdout=full.fileno()) as running:
         _, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (1, "clipkit completion: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "verb", "code", "said"),
+    [
+        (">&-", "completion bash", 1, "clipkit completion: bad file descriptor\n"),
+        (">&-", "cat a.jsonl", 1, "clipkit cat: bad file descriptor\n"),
+        (">&-", "cat a.jsonl -o b.jsonl", 0, ""),
+        ("2>&-", "cat a.jsonl", 0, ""),
+        ("2>&-", "cat nothing", 2, ""),
+        ("<&- >&- 2>&-", "cat a.jsonl -o b.jsonl", 0, ""),
+    ],
+)
+def test_closed_streams(closed: str, verb: str, code: int, said: str, tmp_path: Path) -> None:
+    line = '{"id":"a"}\n'
+    (tmp_path / "a.jsonl").write_text(line)
+    shell = f"{shlex.quote(sys.executable)} -P -m clipkit {verb} {closed}"
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
+    assert done.stdout == (line if closed == "2>&-" and not code else "")
+    assert "-o" not in verb or (tmp_path / "b.jsonl").read_text() == line
 
 
 def test_wrong_value_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
