@@ -79,12 +79,31 @@ def run(args: list[str]) -> int:
         _silence_stdout()
         return ExitCode.READER_CLOSED
     except Exception as error:
+        if (stopped := _stop_within(error)) is not None:
+            return stopped
         if _debug(args):
             import traceback
 
             traceback.print_exc()
         _silence_stdout()
         return _report(" ".join(place), error)
+
+
+def _stop_within(error: BaseException) -> ExitCode | None:
+    """The exit code of a Ctrl-C or SIGTERM that a library turned into its own error.
+
+    Extension modules do while they are imported: `ImportError: initialization failed`.
+    """
+    seen: BaseException | None = error
+    for _ in range(100):  # a chain made by hand may be a ring
+        if isinstance(seen, KeyboardInterrupt):
+            return ExitCode.INTERRUPTED
+        if isinstance(seen, Terminated):
+            return ExitCode.TERMINATED
+        if seen is None:
+            break
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def _debug(args: list[str]) -> bool:

@@ -122,6 +122,20 @@ def test_closed_streams(closed: str, verb: str, code: int, said: str, tmp_path: 
     assert "-o" not in verb or (tmp_path / "b.jsonl").read_text() == line
 
 
+@pytest.mark.parametrize(("stop", "code"), [("KeyboardInterrupt", 130), ("Terminated", 143)])
+@pytest.mark.parametrize("cause", ["stop", "None"])
+def test_a_stop_that_a_library_wraps_is_still_a_stop(
+    stop: str, code: int, cause: str, odd: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = (
+        f"try:\n        raise {stop}\n"
+        f"    except BaseException as stop:\n        raise ImportError('initialization failed') from {cause}"
+    )
+    odd(body)  # type: ignore[operator]
+    assert cli.run(["odd"]) == code
+    assert capsys.readouterr() == ("", "")
+
+
 def test_wrong_value_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["completion", "tcsh"]) == 2
     first, second = capsys.readouterr().err.splitlines()
