@@ -49,6 +49,11 @@ def parse_map(text: str) -> dict[str, str]:
     return names
 
 
+def parse_out(text: str) -> str:
+    """A name for standard output is `-`: opened by that name, a file that it goes to would be replaced."""
+    return "-" if text in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1") else text
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(OptionGroup):
     """What a verb reads; on its own for those that write no records."""
@@ -84,7 +89,8 @@ class StreamOptions(InputOptions):
     title: ClassVar[str] = "Input and output"
 
     out: Annotated[
-        str | None, Option("-o", "--out", metavar="FILE", help="Write here, under this name only when complete.")
+        str | None,
+        Option("-o", "--out", parser=parse_out, metavar="FILE", help="Write here, under this name only when complete."),
     ] = None
     json: Annotated[bool, Option("--json", help="Records, also on a terminal.")] = False
     on_error: Annotated[

@@ -11,6 +11,18 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+def test_out_to_stdout_by_name_adds_to_the_file_it_goes_to(name: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    (tmp_path / "a.jsonl").write_text('{"id":"a"}\n')
+    with log.open("a") as stdout:
+        command = [sys.executable, "-P", "-m", "clipkit", "cat", "a.jsonl", "-o", name]
+        subprocess.run(command, cwd=tmp_path, stdout=stdout, check=True, timeout=60)
+    assert log.read_text() == 'before\n{"id":"a"}\n'
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_a_reader_that_leaves_stops_the_whole_pipe_quietly(tmp_path: Path) -> None:
     (tmp_path / "many.jsonl").write_text("".join(f'{{"id":"{n}","text":"{"x" * 200}"}}\n' for n in range(50_000)))
