@@ -13,6 +13,10 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.stream.sources.context import Item, Reading
 from clipkit.stream.sources.opening import CHUNK, Chunks
 
+MAX_JSON = 1 << 30  # bytes
+_PACKED = 100  # times its packed size that a json may have
+_HARMLESS = 64 << 20  # bytes that may have been packed in any way
+
 
 class _Annotation(msgspec.Struct):
     image_id: int | str
@@ -30,8 +34,7 @@ def read_coco(reading: Reading, chunks: Chunks) -> Iterator[Item]:
     Captions of one image are scattered over the file, so it is read whole first. Images are looked for under the
     root, beside the json, and where COCO's own archives put them (`../val2017` for `captions_val2017.json`).
     """
-    data = b"".join(iter(lambda: chunks.read1(CHUNK), b""))
-    coco = _parse(reading, data)
+    coco = _parse(reading, _read_all(reading, chunks))
     texts: dict[int | str, list[dict[str, str]]] = defaultdict(list)
     for annotation in coco.annotations:
         if annotation.caption is not None:
@@ -48,13 +51,31 @@ def read_coco(reading: Reading, chunks: Chunks) -> Iterator[Item]:
                 folder = _folder_of_images(reading, name)
             record = {**fields, "id": str(own), "image": _join(reading, folder, name)}
             if own in texts:
-                record["text"], record["texts"] = texts[own][0]["text"], texts[own]
+                captions = texts.pop(own)
+                record["text"], record["texts"] = captions[0]["text"], captions
             yield reading.made(record)
         except RecordError as error:
             yield reading.bad(error.kind, error.message, error.hint, text=msgspec.json.encode(image))
+    if texts:
+        count = sum(map(len, texts.values()))
+        reading.note(f"{reading.input.shown}: left out {count:,} captions of images that it doesn't list")
 
 
-def _parse(reading: Reading, data: bytes) -> _Coco:
+def _read_all(reading: Reading, chunks: Chunks) -> bytearray:
+    """The whole text. Raises ClipkitError for one that is larger than any real one, or was packed to be so."""
+    data = bytearray()
+    while chunk := chunks.read1(CHUNK):
+        data += chunk
+        if len(data) > MAX_JSON:
+            hint = "it is read whole: split it, or write one record a line"
+            raise ClipkitError(f"a json of more than {MAX_JSON >> 20:,} MiB", hint, where=reading.input.shown)
+        if len(data) > max(_HARMLESS, _PACKED * reading.bytes_read):
+            hint = "text packs to a tenth: if you trust it, unpack it first"
+            raise ClipkitError(f"it unpacks to over {_PACKED} times its size", hint, where=reading.input.shown)
+    return data
+
+
+def _parse(reading: Reading, data: bytearray) -> _Coco:
     shown = reading.input.shown
     try:
         return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=_Coco)

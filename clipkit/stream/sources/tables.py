@@ -13,7 +13,10 @@ from clipkit.stream.sources.context import Item, Reading
 from clipkit.stream.sources.lines import MAX_LINE, split_lines
 from clipkit.stream.sources.opening import Chunks
 
-_BATCH = 1024
+MAX_EXPANDED = 1 << 30  # bytes of one text column in a row group, where these come from far fewer
+_ROWS = 64  # of a parquet file at once; more aren't faster
+_BYTES = 64 << 20  # of such a column in as many rows as are read at once
+_PACKED = 20  # times its packed size that a text column may have before it is suspected of repeating a huge value
 
 
 def read_csv(reading: Reading, chunks: Chunks) -> Iterator[Item]:
@@ -99,7 +102,7 @@ def read_parquet(reading: Reading) -> Iterator[Item]:
         reading.check_mapping(iter(names))
         reading.number = 0
         renamed = [reading.renames.get(name, name) for name in names]
-        for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+        for batch in _batches(reading, file, names):
             columns = [batch.column(index).to_pylist() for index in range(len(names))]
             for row in zip(*columns, strict=True):
                 reading.number += 1
@@ -109,6 +112,33 @@ def read_parquet(reading: Reading) -> Iterator[Item]:
         raise ClipkitError(f"the parquet file is broken: {error}", where=reading.input.shown) from None
     finally:
         file.close()
+
+
+def _batches(reading: Reading, file: Any, names: list[str]) -> Iterator[Any]:
+    """Rows in portions that fit in memory: a value that is stored once may be repeated in every row."""
+    for index in range(file.metadata.num_row_groups):
+        heaviest = _expanding(file.metadata.row_group(index))
+        if heaviest > MAX_EXPANDED:
+            hint = "if you trust it, write it with smaller row groups"
+            raise ClipkitError(
+                f"a column that unpacks to over {MAX_EXPANDED >> 20:,} MiB", hint, where=reading.input.shown
+            )
+        rows = max(1, min(_ROWS, _BYTES // max(heaviest, 1)))
+        yield from file.iter_batches(batch_size=rows, row_groups=[index], columns=names)
+
+
+def _expanding(group: Any) -> int:
+    """Bytes of the largest text column of a row group among those that were packed very tightly; 0 for none."""
+    columns = (group.column(index) for index in range(group.num_columns))
+    return max(
+        (
+            column.total_uncompressed_size
+            for column in columns
+            if column.physical_type == "BYTE_ARRAY"
+            and column.total_uncompressed_size > _PACKED * column.total_compressed_size
+        ),
+        default=0,
+    )
 
 
 def count_parquet(path: str) -> int | None:

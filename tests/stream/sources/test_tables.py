@@ -167,6 +167,26 @@ def test_a_broken_parquet_is_one_line() -> None:
         read("a.parquet")
 
 
+def test_a_parquet_bomb_comes_in_portions() -> None:
+    """A gigabyte in a kilobyte: one value, stored once, in every row."""
+    huge = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int32()), ["x" * 1_000_000])
+    pq.write_table(pa.table({"text": huge}), "a.parquet", compression="zstd", store_schema=False)
+    assert Path("a.parquet").stat().st_size < 2000
+    before = pa.total_allocated_bytes()
+    peak = 0
+    for count, item in enumerate(open_source(SourceOptions(("a.parquet",), limit=150)), 1):
+        assert isinstance(item, Record) and item.where == f"a.parquet:{count}" and len(item["text"]) == 1_000_000
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert count == 150 and 1_000_000 < peak < 150_000_000
+
+
+def test_a_parquet_that_unpacks_to_more_than_memory_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipkit.stream.sources.tables.MAX_EXPANDED", 1 << 20)
+    pq.write_table(pa.table({"text": ["x" * (2 << 20)]}), "a.parquet", compression="zstd")
+    with pytest.raises(ClipkitError, match=r"^a\.parquet: a column that unpacks to over 1 MiB"):
+        read("a.parquet")
+
+
 def test_real_parquet(shared_data: Path) -> None:
     got = read(str(shared_data / "alttext/cc3m_val.parquet"))
     assert len(got) == 11162 and got[0].id == "cc3m-val-00000"
@@ -229,3 +249,23 @@ def test_coco_without_captions_and_json_that_is_neither() -> None:
         read("torn.json")
     path = coco("b", images=[{"id": 1}, {"id": 2, "file_name": "2.jpg"}])
     assert [isinstance(item, BadLine) for item in read(path)] == [True, False]
+
+
+def test_captions_of_images_that_are_not_listed_are_counted() -> None:
+    captions = [{"image_id": number, "caption": "x"} for number in (9, 5, 5, 6)]
+    notes: list[str] = []
+    assert len(read(coco("a", annotations=captions), notes=notes)) == 2
+    assert notes == ["a/captions_val2017.json: left out 3 captions of images that it doesn't list"]
+
+
+def test_a_json_that_is_too_large_to_be_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(coco("a", info=" " * 5_000_000))
+    Path("a/packed.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert len(read(str(path))) == len(read("a/packed.json.gz")) == 2
+    monkeypatch.setattr("clipkit.stream.sources.coco._HARMLESS", 1 << 20)
+    assert len(read(str(path))) == 2
+    with pytest.raises(ClipkitError, match=r"^a/packed\.json\.gz: it unpacks to over 100 times its size"):
+        read("a/packed.json.gz")
+    monkeypatch.setattr("clipkit.stream.sources.coco.MAX_JSON", 1 << 20)
+    with pytest.raises(ClipkitError, match=r"^a/captions_val2017\.json: a json of more than 1 MiB"):
+        read(str(path))
