@@ -89,7 +89,13 @@ def model_config(model: ModelOptions, images: ImageOptions, features: str | None
 
 
 def runtime(io: StreamOptions, images: ImageOptions, model: ModelOptions | None = None) -> dict[str, Any]:
-    """Where things are found: changes no output."""
+    """Where things are found: changes no output.
+
+    Raises UsageError for a root that is no folder (not mounted, say): every single image would be missing.
+    """
+    chosen = config.setting("root", io.root)
+    if not os.path.isdir(chosen.value):
+        raise UsageError(f"{chosen.origin}: there is no folder {chosen.value}", "images are looked up there")
     caching = model is not None and not model.no_cache
     return {
         "root": root(io),

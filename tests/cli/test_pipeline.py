@@ -42,3 +42,18 @@ def test_outputs_may_share_a_device(
     Path("a.jsonl").write_text(LINE)
     assert cli.run(["cat", "a.jsonl", "-o", "/dev/null", "--rejects", "/dev/null", "--report", "/dev/null"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_root_that_is_not_there_fails_no_image_but_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text('{"id":"a","image":"a.jpg"}\n')
+    Path("out.jsonl").write_text(LINE)
+    assert cli.run(["scan", "a.jsonl", "--size", "--root", "nowhere", "-o", "out.jsonl"]) == 2
+    assert capsys.readouterr().err.startswith("clipkit scan: --root: there is no folder nowhere\n")
+    monkeypatch.setenv("CLIPKIT_ROOT", "nowhere")
+    assert cli.run(["scan", "a.jsonl", "--size", "-o", "out.jsonl"]) == 2
+    assert capsys.readouterr().err.startswith("clipkit scan: CLIPKIT_ROOT: there is no folder nowhere\n")
+    assert Path("out.jsonl").read_text() == LINE
+    assert cli.run(["cat", "a.jsonl"]) == 0  # opens no image
