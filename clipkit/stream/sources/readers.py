@@ -80,7 +80,10 @@ def _read_text(reading: Reading) -> Iterator[Item]:
             reading.note("reading records from the terminal; Ctrl-D ends")
         chunks = open_chunks(stream, reading)
         if kind == "lines" and not os.path.isfile(path):
-            _refuse_binary(reading, kind_of_bytes(stream.peek(512)[:512]))
+            head = stream.peek(512)[:512]
+            if reading.options.null:  # its NULs are ends of names, which need not be UTF-8
+                head = head.replace(b"\0", b"\n")
+            _refuse_binary(reading, kind_of_bytes(head))
         if kind in ("csv", "tsv"):
             from clipkit.stream.sources.tables import read_csv
 

@@ -133,6 +133,11 @@ def test_nul_separated_references_may_hold_anything() -> None:
     assert [record["image"] for record in got] == ["a\nb.jpg", "{x}.jpg", " c.jpg"]
 
 
+def test_of_nul_separated_references_only_the_undecodable_one_fails() -> None:
+    got = read("-", stdin=b"a b.jpg\0caf\xe9.jpg\0caf\xc3\xa9.jpg\0", null=True)
+    assert kinds(got) == ["ok", "bad-utf8", "ok"]
+
+
 def test_a_text_file_of_references_is_a_list(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a.jpg\nb.jpg\n")
     assert [record["image"] for record in records(read(tmp_path / "names.txt"))] == ["a.jpg", "b.jpg"]
