@@ -16,7 +16,10 @@ from clipkit.terminal import printable
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its head, its share of the width, and the text it shows of a record."""
+    """One column: its head, its share of the width, and the text it shows of a record.
+
+    right: a column of numbers, which stand at the right and are never cut: `0.9…` would be another number.
+    """
 
     head: str
     width: int
@@ -25,10 +28,10 @@ class Column:
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether to colour: NO_COLOR and FORCE_COLOR first, then whether someone looks."""
+    """Whether to colour: NO_COLOR and FORCE_COLOR first, then whether someone looks, on a terminal that can."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def display_width(text: str) -> int:
@@ -53,9 +56,13 @@ class TableSink:
     def __init__(self, columns: Sequence[Column], stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         room = shutil.get_terminal_size((100, 24)).columns - 2 * (len(columns) - 1)
-        total = sum(column.width for column in columns)
-        scale = min(1.0, room / total)
-        self._columns = [(column, max(len(column.head), int(column.width * scale))) for column in columns]
+        room -= sum(column.width for column in columns if column.right)
+        total = sum(column.width for column in columns if not column.right)
+        scale = min(1.0, max(0, room) / max(1, total))
+        self._columns = [
+            (column, column.width if column.right else max(len(column.head), int(column.width * scale)))
+            for column in columns
+        ]
         self._headed = False
 
     def write(self, line: bytes, origin: str) -> None:
