@@ -11,6 +11,8 @@ from clipkit.stream.record import Record
 from clipkit.stream.stage import Outcome, Stage
 from clipkit.stream.table import Column
 
+_MISSING = object()
+
 # What a terminal shows of plain records.
 RECORD_COLUMNS = (
     Column("id", 32, lambda record: record.id or ""),
@@ -49,11 +51,23 @@ class Set(Stage):
         rename: dict[str, str] = self.config["rename"]
         self._plain = {old: new for old, new in rename.items() if "." not in old + new}
         self._dotted = {old: new for old, new in rename.items() if old not in self._plain}
+        made = {*rename.values(), *self.config["values"]}
+        self._unseen = {*rename, *self.config["drop"], *self.config["keep"]} - made  # in no record so far
+        self._read = False
+
+    @property
+    def notices(self) -> list[str]:
+        """Names that were in no record: mistyped, most likely."""
+        unseen = sorted(self._unseen) if self._read else []
+        return [f"no record had the field{'s' * (len(unseen) > 1)} {', '.join(map(repr, unseen))}"] if unseen else []
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return [self._change(record) for record in items]
 
     def _change(self, record: Record) -> Record:
+        self._read = True
+        if self._unseen:
+            self._unseen = {name for name in self._unseen if record.lookup(name, _MISSING) is _MISSING}
         record.rename(self._plain)
         for old, new in self._plain.items():
             _move_via(record, old, new)
@@ -103,11 +117,10 @@ def parse_names(words: list[str]) -> list[str]:
 
 
 def _rename_dotted(record: Record, old: str, new: str) -> None:
-    missing = object()
-    value = record.lookup(old, missing)
-    if value is missing:
+    value = record.lookup(old, _MISSING)
+    if value is _MISSING:
         return
-    if record.lookup(new, missing) is not missing:
+    if record.lookup(new, _MISSING) is not _MISSING:
         raise RecordError(
             "field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=record.where
         )

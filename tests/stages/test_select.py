@@ -72,6 +72,20 @@ def test_via_goes_where_the_field_goes() -> None:
     assert json.loads(change(line, values={"pred": 1}))["via"] == {"scores.a": "c"}
 
 
+def test_names_that_no_record_had_are_said() -> None:
+    config = {
+        "rename": {"a": "b", "nope": "c"},
+        "values": {"new": 1},
+        "drop": ["s.x", "s.y"],
+        "keep": ["b", "new", "late", "id"],
+    }
+    stage = Set(config)
+    stage.setup()
+    assert stage.notices == []
+    stage.process([Record.parse(b'{"id":"1","a":1,"s":{"x":2}}', "f:1"), Record.parse(b'{"late":null}', "f:2")])
+    assert stage.notices == ["no record had the fields 'nope', 's.y'"]
+
+
 def test_cat_keeps_lines() -> None:
     record = Record.parse(b'{"a" : 1}')
     assert Cat({}).process([record]) == [record] and record.line == b'{"a" : 1}'
