@@ -43,7 +43,7 @@ def read_coco(reading: Reading, chunks: Chunks) -> Iterator[Item]:
     for image in coco.images:
         reading.number += 1
         try:
-            fields: dict[str, Any] = {reading.renames.get(name, name): value for name, value in image.items()}
+            fields = reading.renamed(image)
             own, name = _decoded(fields, "id"), _decoded(fields, "file_name")
             if not isinstance(own, int | str) or not isinstance(name, str):
                 raise RecordError("missing-field", "an image without id or file_name")

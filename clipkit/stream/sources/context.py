@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from clipkit.errors import RecordError, UsageError
 from clipkit.stream.record import Record, encode_json
@@ -21,7 +21,8 @@ class SourceOptions:
 
     paths: files, folders, patterns, `@lists`; none or `-` is stdin. mapping: `--map`, our name to theirs.
     null: references on stdin end in NUL, as `find -print0` prints. label_from: None or `folder`.
-    dup_ids: `error` or `suffix`. shard: (i, n), 1-based. limit: stop after so many records.
+    dup_ids: `error` or `suffix`. shard: (i, n), 1-based. limit: stop after so many records. confine: captions and
+    fields beside an image are read only where they lie inside the root once links are followed.
     """
 
     paths: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class SourceOptions:
     dup_ids: str = "error"
     shard: tuple[int, int] | None = None
     limit: int | None = None
+    confine: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Reading:
     stdin: BinaryIO | None  # None: the process's own
     number: int = 0
     bytes_read: int = 0
+    outside: int = 0  # sidecars left out by `confine`
     renames: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +102,13 @@ class Reading:
                     f"the first record has: {', '.join(have) or 'no fields'}",
                     where=self.where,
                 )
+
+    def renamed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields under our names. Raises RecordError (`field-exists`) where two get one name."""
+        for theirs, ours in self.renames.items():
+            if theirs in fields and ours in fields and ours not in self.renames:
+                raise RecordError("field-exists", f"cannot rename {theirs!r}: there is a field {ours!r} already")
+        return {self.renames.get(name, name): value for name, value in fields.items()}
 
     def bad(
         self, kind: str, message: str, hint: str | None = None, *, text: bytes = b"", where: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from clipkit.errors import UsageError
 from clipkit.references import is_local, split_member
 from clipkit.stream.sources.context import Input
-from clipkit.stream.sources.folders import is_image_name, looks_like_image
+from clipkit.stream.sources.folders import UNFINISHED, is_image_name, looks_like_image
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -86,7 +86,7 @@ def _matches(named: str) -> Iterator[str]:
         if not paths:
             wanted = pattern if pattern == named else f"{pattern} (of {named})"
             raise UsageError(f"no such file or folder: {wanted}", _close_matches(pattern))
-        yield from paths
+        yield from (path for path in paths if not path.endswith(UNFINISHED) or pattern.endswith(UNFINISHED))
 
 
 def _is_member(named: str) -> bool:
@@ -155,6 +155,8 @@ def kind_of(path: str) -> str:
         raise UsageError(f"{path} is a link to nothing")
     if lower.endswith(_PACKED_TAR):
         raise _packed(path)
+    if lower.endswith(".part"):
+        raise UsageError(f"{path} is an output that isn't finished", "finish that run first, with --resume")
     bare = lower.removesuffix(".gz").removesuffix(".zst")
     kind = _SUFFIXES.get(os.path.splitext(bare)[1])
     if kind in ("tar", "parquet") and not stat.S_ISREG(mode):

@@ -76,6 +76,11 @@ class Places:
         prefix = self._real(self.root).rstrip(os.sep) + os.sep
         return _posix(real[len(prefix) :]) if real.startswith(prefix) else None
 
+    def confined(self, path: str) -> str | None:
+        """Where a path leads once links are followed; None if that is outside the root."""
+        real = os.path.realpath(path)
+        return real if real.startswith(self._real(self.root).rstrip(os.sep) + os.sep) else None
+
     def id_of_path(self, path: str) -> str:
         """The id of a file at an absolute path: relative to the root, or outside it without the leading `/`."""
         inside = self.relative(path)

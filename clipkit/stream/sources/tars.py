@@ -123,7 +123,7 @@ def _record(reading: Reading, file: BinaryIO, sample: _Sample, reference: str) -
         fields["image"] = f"{reference}#{image}"
     try:
         parts = {_plain(ext): _content(file, ext, m) for ext, m in sample.members.items() if _plain(ext) in _READ}
-        merged = merge_fields(fields, json=parts.get("json"), text=parts.get("txt"), renames=reading.renames)
+        merged = merge_fields(reading, fields, json=parts.get("json"), text=parts.get("txt"))
         if "cls" in parts:
             merged["label"] = parts["cls"].decode("utf-8").strip()
         return reading.made(merged, where=where)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, UsageError
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine, SourceOptions, open_source
 
@@ -52,14 +53,90 @@ def test_sidecars() -> None:
     notes: list[str] = []
     lines = [item.encode().decode() for item in read("d", notes=notes)]
     assert lines == [
-        '{"id":"a.jpg","image":"d/a.jpg","n":1.10,"text":"a cat"}',
+        '{"id":"a.jpg","image":"d/a.jpg","n":1.10,"text":"a cat",'
+        '"texts":[{"text":"old","source":"json"},{"text":"a cat","source":"txt"}]}',
         '{"image":"d/b.png","uid":"u7"}',
         '{"id":"c.JPG","image":"d/c.JPG"}',
         '{"id":"c.jpg","image":"d/c.jpg"}',
     ]
     assert [item.id for item in read("d")] == ["a.jpg", "u7", "c.JPG", "c.jpg"]
     assert notes == ["d: left out what is no image: 1 .md, 1 .txt"]
-    assert read("d/a.jpg")[0].to_dict() == {"id": "d/a.jpg", "image": "d/a.jpg", "n": 1.1, "text": "a cat"}
+    assert read("d/a.jpg")[0].encode().decode() == lines[0].replace('"a.jpg"', '"d/a.jpg"')
+
+
+@pytest.mark.parametrize(
+    ("own", "texts"),
+    [
+        ('{"text":"new"}', None),
+        ('{"text":null}', None),
+        (
+            '{"text":"old","texts":[{"text":"old","source":"web","p":1.10},"odd"]}',
+            '[{"text":"old","source":"web","p":1.10},"odd",{"text":"new","source":"txt"}]',
+        ),
+        ('{"text":"old","texts":null}', '[{"text":"old","source":"json"},{"text":"new","source":"txt"}]'),
+    ],
+)
+def test_a_caption_beside_a_json_loses_no_text(own: str, texts: str | None) -> None:
+    make(**{"d/a.jpg": "x", "d/a.txt": "new", "d/a.json": own})
+    tar("s.tar", [("a.jpg", b"x"), ("a.txt", b"new"), ("a.json", own.encode())])
+    for record in (*read("d"), *read("s.tar")):
+        assert record["text"] == "new"
+        line = record.encode().decode()
+        assert f'"texts":{texts}' in line if texts else "texts" not in record
+
+
+def test_names_are_mapped_before_ids_are_chosen() -> None:
+    make(**{"d/a.jpg": "x", "d/a.json": '{"sku":"X1"}', "d/b.jpg": "x", "d/b.json": '{"sku":"X2","id":"Y"}'})
+    tar("s.tar", [("a.jpg", b"x"), ("a.json", b'{"sku":"X1"}')])
+    first, second = read("d", mapping={"id": "sku"})
+    assert first.encode() == b'{"image":"d/a.jpg","id":"X1"}'
+    assert isinstance(second, BadLine) and second.error.kind == "field-exists"
+    assert [item.id for item in read("s.tar", "d/a.jpg", mapping={"id": "sku"}, dup_ids="suffix")] == ["X1", "X1~2"]
+
+
+def test_sidecars_outside_the_root_are_left_out_when_confined() -> None:
+    make(**{"secret": "host", "secret.json": '{"key":"k"}', "d/a.jpg": "x", "d/b.jpg": "x", "d/b2.txt": "in"})
+    os.symlink("../secret", "d/a.txt")
+    os.symlink("../secret.json", "d/a.json")
+    os.symlink("b2.txt", "d/b.txt")
+    notes: list[str] = []
+    got = read("d", root="d", confine=True, notes=notes)
+    assert [item.to_dict() for item in got] == [
+        {"id": "a.jpg", "image": "a.jpg"},
+        {"id": "b.jpg", "image": "b.jpg", "text": "in"},
+    ]
+    assert "d: left out 2 captions and fields that lie outside the root" in notes
+    assert "text" not in read("d/a.jpg", root="d", confine=True)[0]
+    assert read("d", root="d")[0]["text"] == "host"
+
+
+def test_folders_within_folders_without_end() -> None:
+    """Deeper than Python may call, and beyond the longest path that the system opens."""
+    deep = "e/" * 1500
+    make(**{"d/z.jpg": "x"})
+    here = os.getcwd()
+    os.chdir("d")
+    for level in range(2500):
+        os.mkdir("e")
+        os.chdir("e")
+        if level == 1499:
+            Path("a.jpg").touch()
+    os.chdir(here)
+    got = read("d")
+    subprocess.run(["rm", "-r", "d/e"], check=True)  # what clears up after tests cannot go so deep
+    assert [item.id for item in got if isinstance(item, Record)] == [f"{deep}a.jpg", "z.jpg"]
+    assert [item.error.kind for item in got if isinstance(item, BadLine)] == ["unreadable-folder"]
+
+
+def test_our_own_outputs_are_no_input() -> None:
+    make(**{"d/a.jpg": "x", "d/a.jpg.lock": "1", "d/README": "x", "d/out.jsonl": "{}", "d/new": "{}"})
+    make(**{f"d/{name}": "{}" for name in ("out.jsonl.part", "out.jsonl.lock", "out.jsonl.journal", "new.part")})
+    notes: list[str] = []
+    assert [item.id for item in read("d", notes=notes)] == ["a.jpg"]
+    assert notes == ["d: left out what is no image: 1 README"]
+    assert [item.id for item in read("d/a*")] == ["d/a.jpg"]
+    with pytest.raises(UsageError, match=r"d/new\.part is an output that isn't finished"):
+        read("d/new.part")
 
 
 def test_sidecars_that_are_broken() -> None:
