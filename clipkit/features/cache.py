@@ -189,7 +189,8 @@ class Cache:
             removed = damaged and self._presence is not None and self._presence.alone()
             self._shut(remove=removed)
             fate = "removed it" if removed else "run `clipkit cache clear` once nothing uses it" if damaged else None
-            self._warn(f"no cache in this run: {self._folder}: {error}" + (f" ({fate})" if fate else ""))
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            self._warn(f"no cache in this run: {self._folder}: {reason}" + (f" ({fate})" if fate else ""))
 
     def _connect(self, folder: Path) -> None:
         import sqlite3

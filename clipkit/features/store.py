@@ -121,7 +121,8 @@ class Store:
     def dim(self, output: str) -> int:
         """The width of an output's rows. Raises ClipkitError for one that the store lacks."""
         if output not in self._dims:
-            raise ClipkitError(f"{self.folder} has no {output} features, only {', '.join(self._dims)}")
+            held = f"has no {output} features, only {', '.join(self._dims)}" if self._dims else "is empty"
+            raise ClipkitError(f"{self.folder} {held}", "make the store again with clipkit embed")
         return self._dims[output]
 
     def require(self, identity: Identity) -> None:

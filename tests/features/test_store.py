@@ -174,6 +174,8 @@ def test_failed_records_are_counted_and_left_out(tmp_path: Path) -> None:
 def test_an_empty_run_gives_an_empty_store(tmp_path: Path) -> None:
     store = make(tmp_path / "s", [])
     assert (len(store), list(store.records()), store.find("x"), store.outputs) == (0, [], None, ())
+    with pytest.raises(ClipkitError, match="is empty"):
+        store.dim("image")
 
 
 def test_a_reference_is_checked_against_the_id_at_its_row(tmp_path: Path) -> None:
