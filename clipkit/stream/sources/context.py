@@ -53,6 +53,12 @@ class BadLine:
 
 
 Item: TypeAlias = Record | BadLine
+KEPT = 1 << 16  # bytes of a bad line
+
+
+def arrived_failed(record: Record) -> bool:
+    """Whether a record came with an `error`: it passes as it is. Raises RecordError if that can't be read."""
+    return record.get("error") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +121,11 @@ class Reading:
     ) -> BadLine:
         """A BadLine here, or at `where`."""
         place = where or self.where
+        if len(text) > KEPT:
+            message += f" (only its first {KEPT >> 10} KiB are kept)"
         error = RecordError(kind, message, hint, where=place)
         digest = hashlib.blake2b(text or place.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-        return BadLine(place, text[: 1 << 16], error, self.origin, digest)
+        return BadLine(place, text[:KEPT], error, self.origin, digest)
 
     def made(self, fields: dict[str, object], *, where: str | None = None) -> Record:
         """A record that was put together rather than read as a line; its digest is over its fields.

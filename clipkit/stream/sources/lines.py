@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from clipkit.errors import RecordError
 from clipkit.stream.record import Record
-from clipkit.stream.sources.context import Item, Reading
+from clipkit.stream.sources.context import Item, Reading, arrived_failed
 from clipkit.stream.sources.opening import CHUNK, Chunks
 
 MAX_LINE = 64 << 20
@@ -55,8 +55,8 @@ def read_lines(reading: Reading, chunks: Chunks) -> Iterator[Item]:
             continue
         try:
             record = Record.parse(line, f"{shown}:{number}")
-            if renames:
-                if unchecked and "error" not in record:
+            if renames and not arrived_failed(record):
+                if unchecked:
                     unchecked = False
                     reading.check_mapping(iter(record))
                 record.rename(renames)

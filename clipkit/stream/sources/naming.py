@@ -7,7 +7,7 @@ import os
 from clipkit.errors import RecordError
 from clipkit.stream.ids import SeenIds
 from clipkit.stream.record import Record
-from clipkit.stream.sources.context import BadLine, Input, Item, Reading
+from clipkit.stream.sources.context import KEPT, BadLine, Input, Item, Reading, arrived_failed
 from clipkit.stream.sources.places import Places
 
 _NUMBER_BITS = 40  # of a place: the input's index above, the line in it below
@@ -35,7 +35,7 @@ class Naming:
                 if not isinstance(image, str) or not image:
                     return None, record
                 name = record.key = self._places.id_of(image)
-            if "error" in record and record["error"] is not None:
+            if arrived_failed(record):
                 return name, record
         except RecordError as error:
             return None, _bad(record, reading, error)
@@ -75,4 +75,4 @@ class Naming:
 
 def _bad(record: Record, reading: Reading, error: RecordError) -> BadLine:
     error.where = error.where or record.where
-    return BadLine(record.where, record.encode()[: 1 << 16], error, reading.origin, record.digest, record)
+    return BadLine(record.where, record.encode()[:KEPT], error, reading.origin, record.digest, record)

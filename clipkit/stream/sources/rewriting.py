@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from clipkit.errors import RecordError
 from clipkit.references import is_local, split_member
 from clipkit.stream.record import Record
-from clipkit.stream.sources.context import Item, Reading
+from clipkit.stream.sources.context import Item, Reading, arrived_failed
 from clipkit.stream.sources.places import Places
 
 
@@ -33,9 +33,9 @@ def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
 
 
 def _local_image(record: Record) -> str | None:
-    """The `image` of a record if it is a relative path."""
+    """The `image` of a record if it is a relative path; None also for a record that came with an error."""
     try:
-        image = record.get("image")
+        image = None if arrived_failed(record) else record.get("image")
     except RecordError:
         return None
     return image if isinstance(image, str) and image and is_local(image) and not os.path.isabs(image) else None
@@ -65,7 +65,7 @@ def labelled(items: Iterator[Item], places: Places) -> Iterator[Item]:
 
 def _folder_name(record: Record, places: Places) -> str | None:
     try:
-        image = record.get("image")
+        image = None if arrived_failed(record) else record.get("image")
     except RecordError:
         return None
     if not isinstance(image, str) or not is_local(image):

@@ -271,3 +271,11 @@ def test_a_closed_stdin_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="standard input is closed"):
         list(open_source(SourceOptions()))
+
+
+def test_what_is_cut_of_a_bad_line_is_said() -> None:
+    whole, cut = b"{" + b"x" * 65535, b"{" + b"x" * 65536
+    first, second = read(stdin=whole + b"\n" + cut)
+    assert isinstance(first, BadLine) and isinstance(second, BadLine)
+    assert first.text == whole and "KiB" not in first.error.message
+    assert second.text == cut[:65536] and second.error.message.endswith(" (only its first 64 KiB are kept)")

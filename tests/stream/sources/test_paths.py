@@ -285,6 +285,19 @@ def test_labels_from_folders(photos: Path) -> None:
     assert "label" not in read(stdin=b"https://x.org/dogs/1.jpg", label_from="folder")[0]
 
 
+def test_records_that_arrive_with_an_error_pass_untouched(photos: Path) -> None:
+    lines = [
+        b'{"title":"t", "image":"cats/1.png","error":{"verb":"v","type":"t","message":"m"}}',
+        b'{"image":"cats/1.png","text":"t","error":"anything"}',
+        b'{"title":"t","image":"a.jpg","error":null}',
+    ]
+    Path("photos/m.jsonl").write_bytes(b"\n".join(lines))
+    options = {"label_from": "folder", "mapping": {"text": "title"}, "dup_ids": "suffix"}
+    *failed, sound = read("photos/m.jsonl", **options)
+    assert [record.encode() for record in failed] == lines[:2]
+    assert sound.to_dict() == {"text": "t", "image": "photos/a.jpg", "error": None, "id": "a.jpg", "label": "photos"}
+
+
 # What a name stands for
 
 
