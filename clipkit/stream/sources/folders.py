@@ -28,7 +28,8 @@ def is_image_name(name: str) -> bool:
 def looks_like_image(head: bytes) -> bool:
     """True if the first 16 bytes are those of a format that clipkit may decode."""
     return (
-        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*"))
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))  # its reserved bytes: text may start with BM, too
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"hevc"))
     )
