@@ -158,6 +158,7 @@ def _usage(error: Exception, verb: str) -> UsageError:
     meant = getattr(error, "possibilities", None)
     message = str(getattr(error, "message", "") if meant else error.format_message()).strip().rstrip(".")  # type: ignore[attr-defined]
     hint = f"Did you mean {' or '.join(sorted(meant))}?" if meant else f"see: clipkit {verb} --help"
+    message = " ".join(message.split())  # a list of choices comes on lines of its own
     return UsageError(message[:1].lower() + message[1:], hint)
 
 

@@ -143,6 +143,12 @@ def test_wrong_value_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert second == "hint: see: clipkit completion --help"
 
 
+def test_missing_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["completion"]) == 2
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first == "clipkit completion: missing argument 'shell'. Choose from: bash, zsh, fish"
+
+
 def test_close_spelling_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["methods", "--jsn"]) == 2
     assert capsys.readouterr().err == "clipkit methods: no such option: --jsn\nhint: Did you mean --json?\n"
