@@ -36,35 +36,47 @@ def find(items: Iterable[Record | BadLine], name: str) -> Iterator[Record]:
 def describe(record: Record) -> dict[str, Any]:
     """A record's story: `id`, `where`, what it came with (`input`), and `steps`, each with field, value and who (`by`).
 
-    Steps are in the order in which they wrote into the record. `by` is None where nothing says who it was.
+    Steps are in the order in which they wrote into the record. `by` is None where nothing says who it was. A field of
+    a shape that clipkit doesn't write is shown as it is.
     """
-    via = record.get("via") or {}
-    steps = [{"field": name, "value": record.lookup(name), "by": by} for name, by in via.items()]
+    via = record.get("via")
+    makers = via if isinstance(via, dict) else {}
+    steps = [_step(name, record.lookup(name), by) for name, by in makers.items()]
+    if via and not makers:
+        steps.append(_step("via", via))
     for field in ("pred", "scores"):
-        steps += _unsigned(record, field, via)
-    steps += [
-        {"field": "texts", "value": entry.get("text"), "by": entry.get("source")} for entry in record.get("texts") or []
-    ]
-    drop, error = record.get("drop"), record.get("error")
-    if drop:
-        steps.append({"field": "drop", "value": {k: v for k, v in drop.items() if k != "by"}, "by": drop.get("by")})
-    if error:
-        steps.append(
-            {"field": "error", "value": {k: v for k, v in error.items() if k != "verb"}, "by": error.get("verb")}
-        )
-    given = {name: record[name] for name in _GIVEN if name in record and name not in via}
+        steps += _unsigned(record, field, makers)
+    steps += _texts(record.get("texts"))
+    for field, who in (("drop", "by"), ("error", "verb")):
+        value = record.get(field)
+        if isinstance(value, dict):
+            steps.append(_step(field, {name: inner for name, inner in value.items() if name != who}, value.get(who)))
+        elif value:
+            steps.append(_step(field, value))
+    given = {name: record[name] for name in _GIVEN if name in record and name not in makers}
     return {"id": record.id, "where": record.where, "input": given, "steps": steps}
 
 
-def _unsigned(record: Record, field: str, via: dict[str, str]) -> list[dict[str, Any]]:
+def _step(field: str, value: Any, by: Any = None) -> dict[str, Any]:
+    return {"field": field, "value": value, "by": by}
+
+
+def _texts(texts: Any) -> list[dict[str, Any]]:
+    entries = texts if isinstance(texts, list) else [texts] if texts else []
+    return [
+        _step("texts", entry.get("text"), entry.get("source")) if isinstance(entry, dict) else _step("texts", entry)
+        for entry in entries
+    ]
+
+
+def _unsigned(record: Record, field: str, makers: dict[str, Any]) -> list[dict[str, Any]]:
     """Values of `pred` or `scores` that `via` doesn't name."""
     value = record.get(field)
-    if not value or field in via:
+    if value in (None, {}) or field in makers:
         return []
-    if field == "pred":
-        return [{"field": "pred", "value": value, "by": None}]
-    names = (name for name in value if f"{field}.{name}" not in via)
-    return [{"field": f"{field}.{name}", "value": value[name], "by": None} for name in names]
+    if field == "pred" or not isinstance(value, dict):
+        return [_step(field, value)]
+    return [_step(f"{field}.{name}", inner) for name, inner in value.items() if f"{field}.{name}" not in makers]
 
 
 STORY_COLUMNS = (
@@ -80,7 +92,7 @@ def rows(story: dict[str, Any]) -> Iterator[bytes]:
     for name, value in story["input"].items():
         yield _row(name, value, "as it came")
     for step in story["steps"]:
-        yield _row(step["field"], step["value"], step["by"] or "not said")
+        yield _row(step["field"], step["value"], str(step["by"] or "not said"))
 
 
 def _row(field: str, value: Any, by: str) -> bytes:
