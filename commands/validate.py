@@ -26,11 +26,12 @@ def run(
     show: Annotated[int, Option(min=0, metavar="N", help="Problems printed; all are counted.")] = 100,
 ) -> ExitCode:
     from clipkit.stream.validate import Validation
+    from clipkit.terminal import printable
 
     validation = Validation()
     for number, problem in enumerate(validation.problems(pipeline.source(io, "validate"))):
         if number < show and not io.quiet:
-            print(f"{problem.where}: {problem.message}", file=sys.stderr)
+            print(printable(f"{problem.where}: {problem.message}"), file=sys.stderr)
     if not io.quiet:
         print(f"clipkit validate: {validation.summary()}", file=sys.stderr)
     return ExitCode.FAILED if validation.counts else ExitCode.OK
