@@ -116,7 +116,7 @@ class ImageOptions(OptionGroup):
 
     title: ClassVar[str] = "Images"
 
-    remote: Annotated[bool, Option("--remote", help="Open https:// and s3:// images too.")] = False
+    remote: Annotated[bool, Option("--remote", help="Open https:// and http:// images too.")] = False
     confine: Annotated[bool, Option("--confine", help="Refuse images outside --root.")] = False
     exact_decode: Annotated[
         bool, Option("--exact-decode", help="Decode large JPEGs at full size: slower, not visibly better.")

@@ -144,6 +144,9 @@ class Opener:
     def _read_remote(self, ref: str) -> bytes:
         if ref[:5].lower() == "file:":
             raise RecordError("image-missing", f"{shown(ref)}: file:// URLs are not opened", "give the path itself")
+        if not ref.lower().startswith(("http://", "https://")):
+            hint = "copy it here first, for example with aws s3 cp or rclone"
+            raise RecordError("image-remote", f"{shown(ref)}: only http:// and https:// are opened", hint)
         if not self._remote:
             hint = "run clipkit fetch first, or allow it with --remote"
             raise RecordError("image-remote", f"{shown(ref)} is not on this machine", hint)

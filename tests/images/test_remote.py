@@ -191,6 +191,11 @@ def test_the_opener_asks_first_and_guards_then(server: str) -> None:
         with pytest.raises(RecordError) as caught:
             Opener(remote=True).read(f"{host}/picture")
         assert caught.value.kind == "image-remote"
-    with pytest.raises(RecordError) as caught:
-        Opener(remote=True).read("s3://bucket/key.jpg")
-    assert "clipkit fetch" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_other_schemes_are_refused_with_the_way_out(remote: bool) -> None:
+    with pytest.raises(RecordError, match=r"s3://bucket/key\.jpg: only http:// and https:// are opened") as caught:
+        Opener(remote=remote).read("s3://bucket/key.jpg")
+    assert caught.value.kind == "image-remote"
+    assert "aws s3 cp" in (caught.value.hint or "") and "--remote" not in (caught.value.hint or "")
