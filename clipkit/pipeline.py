@@ -27,23 +27,11 @@ def stream(
     """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark)."""
     from clipkit.stream.runner import RunOptions, run
 
-    _check_outputs(io)
     names = ("out", "on_error", "rejects", "resume", "restart", "retry_failed", "lenient", "exit_status", "report")
     options = RunOptions(
         **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
     )
     return run(stage, source(io, stage.verb), options, columns=columns, sink=sink)
-
-
-def _check_outputs(io: StreamOptions) -> None:
-    """Raise UsageError if two flags name one file: the second would be written over the first."""
-    flags: dict[str, str] = {}
-    for flag, path in (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report)):
-        if path in (None, "-") or (os.path.exists(path) and not os.path.isfile(path)):
-            continue  # stdout, or a device or a pipe, which several may write to
-        other = flags.setdefault(os.path.realpath(path), flag)
-        if other != flag:
-            raise UsageError(f"{other} and {flag} name one file: {path}", "give each its own")
 
 
 def source(io: InputOptions, verb: str) -> Source:

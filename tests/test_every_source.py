@@ -52,7 +52,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer = csv.DictWriter(file, ["id", "image", "text"], delimiter=delimiter)
             writer.writeheader()
             writer.writerows(rows)
-    program = "import sys, json, pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.Table.from_pylist(json.load(sys.stdin)), sys.argv[1])"
+    program = """if True:
+        import json, sys
+        import pyarrow, pyarrow.parquet
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(json.load(sys.stdin)), sys.argv[1])
+    """
     subprocess.run([sys.executable, "-c", program, root / "m.parquet"], input=json.dumps(rows), text=True, check=True)
     with tarfile.open(root / "s.tar", "w") as tar:
         for name in ("a", "b"):

@@ -1,4 +1,4 @@
-"""Contracts of every stage: the same bytes in another process, alone or in a batch, in any order, on any number of threads."""
+"""Every stage gives the same bytes in another process, alone or in a batch, in any order, on any number of threads."""
 
 from __future__ import annotations
 

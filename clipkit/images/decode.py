@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -211,6 +212,9 @@ def _reduction(full: tuple[int, int], scale: int, reduced: tuple[int, int], turn
     return Reduction(full, (left, top, right, bottom), reduced)
 
 
+_OBJECT = re.compile(r"(image file )?<[^<>]* at 0x[0-9A-Fa-f]+>")
+
+
 @contextlib.contextmanager
 def _errors(format: str) -> Iterator[None]:
     """Whatever a decoder raises, as a RecordError."""
@@ -218,8 +222,11 @@ def _errors(format: str) -> Iterator[None]:
         yield
     except RecordError:
         raise
-    except Image.DecompressionBombError as error:
-        raise RecordError("image-too-many-pixels", str(error)) from None
+    except Image.DecompressionBombError:
+        raise RecordError(
+            "image-too-many-pixels", f"cannot decode {format}: it has more pixels than Pillow allows"
+        ) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, RuntimeError, MemoryError, ...
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        detail = _OBJECT.sub("it", detail)  # an address: another one in every run
         raise RecordError("image-broken", f"cannot decode {format}: {detail}") from None

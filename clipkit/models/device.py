@@ -21,14 +21,13 @@ class Fact:
 
 def choose(device: str = "auto") -> str:
     """The torch device: `cuda` before `mps` before `cpu`. Raises ClipkitError where the one asked for isn't there."""
+    check_name(device)
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
         return "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, number = device.partition(":")
-    if kind not in PRECISIONS or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"no device {device!r}", "one of auto, cuda, cuda:N, mps, cpu")
     if kind == "cuda" and not cuda:
         raise ClipkitError("cuda was asked for, but " + _why_no_cuda(), "use --device cpu, or leave --device out")
     if number and int(number) >= (found := torch.cuda.device_count()):
@@ -40,6 +39,13 @@ def choose(device: str = "auto") -> str:
         why = "this Mac or its macOS has no Metal support for it" if built else "this torch is built without it"
         raise ClipkitError(f"mps was asked for, but {why}", "use --device cpu, or leave --device out")
     return device
+
+
+def check_name(device: str) -> None:
+    """Raise UsageError for what is no device's name, whether or not there is one. Needs no torch."""
+    kind, _, number = device.partition(":")
+    if device != "auto" and (kind not in PRECISIONS or (number and not (kind == "cuda" and number.isdecimal()))):
+        raise UsageError(f"no device {device!r}", "one of auto, cuda, cuda:N, mps, cpu")
 
 
 def choose_precision(device: str, precision: str = "auto") -> str:

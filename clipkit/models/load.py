@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clipkit.errors import UsageError
+from clipkit.models.device import check_name
 from clipkit.models.names import ModelName, parse
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def load(name: str, *, device: str = "auto", precision: str = "auto", threads: i
     Raises ClipkitError (UsageError for a name that is none). What is cached is not asked for again.
     """
     parsed = parse(name)
+    check_name(device)
     if parsed.kind in ("lite", "onnx"):
         encoder = _carried(parsed, threads)
         if precision not in ("auto", encoder.precision):

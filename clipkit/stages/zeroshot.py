@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from clipkit.errors import UsageError
 from clipkit.stages.encoding import EncodingStage
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Outcome
@@ -56,6 +57,10 @@ class Zeroshot(EncodingStage):
     def setup(self) -> None:
         super().setup()
         labels = Labels.from_json(self.config["labels"])
+        if len(labels.names) < 2:
+            raise UsageError(
+                f"one label, {labels.names[0]!r}, would win every image", "name what else it may be: --labels cats,dogs"
+            )
         templates = tuple(self.config["templates"] or self.encoder.default_templates)
         weights = classifier(self.embedder, labels, templates)
         self.names, self.weights = labels.names, weights.astype(np.float64)

@@ -32,8 +32,8 @@ class Counts:
             for n in ("kept", "dropped", "failed", "passed")
             if n == "kept" or getattr(self, n)
         ]
-        reasons = ", ".join(f"{kind} {n:,}" for kind, n in self.failures.most_common(3))
-        told = f" ({reasons})" if reasons else ""
+        reasons = [f"{kind} {n:,}" for kind, n in self.failures.most_common()]
+        told = f" ({', '.join(reasons[:4])}{', ...' if len(reasons) > 4 else ''})" if reasons else ""
         return f"clipkit {verb}: {self.read:,} read, {', '.join(parts)}{told} in {seconds:.1f} s"
 
     def report(self, verb: str, code: ExitCode) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from clipkit.errors import RecordError
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _value = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MISSING: Any = object()
 
 # The names that have a meaning (docs/records.md); any other field passes through untouched.
@@ -103,6 +105,8 @@ class Record:
         except msgspec.DecodeError as error:
             detail = str(error).removeprefix("JSON is malformed: ")
             hint = "NaN and Infinity are not JSON" if b"NaN" in line or b"Infinity" in line else None
+            if _SURROGATE.search(line):
+                hint = "half a character, such as \\ud800 alone, is not text"
             raise RecordError("bad-json", f"not JSON: {detail}", hint, where=where) from None
         record = cls(where=where)
         record._raw = raw

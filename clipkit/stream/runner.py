@@ -112,7 +112,7 @@ class _Run:
                 sinks.check_writable(path, flag)
             other = taken.setdefault(os.path.realpath(path), flag)
             if other != flag and _regular(path):
-                raise UsageError(f"{other} and {flag} name the same file, {path}", "give each its own")
+                raise UsageError(f"{other} and {flag} name one file: {path}", "give each its own")
 
     def run(self) -> ExitCode:
         with contextlib.ExitStack() as stack:
@@ -272,8 +272,7 @@ class _Run:
             self.rejects.commit()
         for output in self.outputs.values():
             output.commit()
-        if self.options.report:
-            self._report(code)
+        self._report(code)
         if self.journal is not None:
             if self.options.resume:
                 self.journal.finish()
@@ -287,15 +286,21 @@ class _Run:
             return ExitCode.NOTHING_LEFT
         return ExitCode.OK
 
-    def _report(self, code: ExitCode) -> None:
+    def _report(self, code: ExitCode, error: str | None = None) -> None:
+        """Write --report, also for a run that failed: an older one must not pass for it."""
+        if not self.options.report:
+            return
         report = self.counts.report(self.stage.verb, code) | {
             "run": {
                 "clipkit": __version__,
-                "stage": self.stage.fingerprint(),
+                "stage": self.stage.spec()["stage"],
+                "config": self.stage.config,
                 "reused": self.reused,
                 "seconds": round(time.monotonic() - self.started, 3),
-            }
+            },
         }
+        if error:
+            report["error"] = error
         target = sinks.FileSink(str(self.options.report))
         target.write(encode_json(report), "")
         target.commit()
@@ -306,6 +311,8 @@ class _Run:
             if output:
                 with contextlib.suppress(OSError):
                     output.abort()
+        with contextlib.suppress(OSError):
+            self._report(getattr(error, "code", _STOPPED.get(type(error), ExitCode.FAILED)), str(error) or "stopped")
         kept = 0
         if self.journal is not None:
             kept = len(self.journal)
@@ -335,6 +342,13 @@ def _readable(error: BaseException) -> BaseException:
         place = f"{error.filename}: " if error.filename else ""
         return ClipkitError(f"{place}{error.strerror or error}".lower() if not place else f"{place}{error.strerror}")
     return error
+
+
+_STOPPED = {
+    KeyboardInterrupt: ExitCode.INTERRUPTED,
+    Terminated: ExitCode.TERMINATED,
+    BrokenPipeError: ExitCode.READER_CLOSED,
+}
 
 
 class _Passed:

@@ -44,6 +44,8 @@ class Labels:
 def parse_labels(spec: str) -> Labels:
     """Labels from `a,b,c` or `@FILE`. A name that holds a comma needs a file. Raises UsageError."""
     if not spec.startswith("@"):
+        if spec.endswith((".txt", ".json")) and Path(spec).is_file():
+            raise UsageError(f"--labels {spec} names one class called {spec!r}", f"did you mean @{spec}?")
         return Labels(_names([name.strip() for name in spec.split(",")], "--labels"))
     path = Path(spec[1:]).expanduser()
     if path.suffix not in (".txt", ".json"):
@@ -65,16 +67,26 @@ def parse_labels(spec: str) -> Labels:
 
 
 def _names(values: Iterable[Any], where: str) -> tuple[str, ...]:
-    names = []
+    names: dict[str, None] = {}
     for value in values:
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not value.strip() or not is_text(value):
             raise UsageError(f"{where}: {value!r} is no class name", FORMS)
-        names.append(unicodedata.normalize("NFC", value.strip()))
+        name = unicodedata.normalize("NFC", value.strip())
+        if name in names:
+            raise UsageError(f"{where}: {name!r} is named twice")
+        names[name] = None
     if not names:
         raise UsageError(f"{where}: no class is named", FORMS)
-    if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
-        raise UsageError(f"{where}: {twice!r} is named twice")
     return tuple(names)
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: bytes of a command line that aren't come as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from clipkit.errors import UsageError
+from clipkit.text.labels import is_text
 
 SLOT = "{}"
 # open_clip's sets, read from the installed package when asked for: the 80 of Radford et al., 2021, and 7 of them.
@@ -21,7 +22,7 @@ def resolve_templates(values: Iterable[str] | None) -> list[str]:
     for value in values or ():
         found |= dict.fromkeys(named(value) if value in NAMED else [value])
     for template in found:
-        if SLOT not in template:
+        if SLOT not in template or not is_text(template):
             hint = f"for example 'a photo of a {SLOT}.', or a set: {', '.join(NAMED)}"
             raise UsageError(f"--template takes a text with {SLOT} for the class, not {template!r}", hint)
     return list(found)

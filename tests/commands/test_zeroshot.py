@@ -148,6 +148,9 @@ def test_features_of_a_store_stand_in_for_the_images(photos: Path, tmp_path: Pat
     [
         (["photos"], "--labels"),
         (["photos", "--labels", "a,a"], "named twice"),
+        (["photos", "--labels", "a"], "would win every image"),
+        (["photos", "--labels", "labels.txt"], "@labels.txt"),
+        (["photos", "--labels", "a,b", "--device", "gpu"], "no device 'gpu'"),
         (["photos", "--labels", "@no.txt"], "no.txt"),
         (["photos", "--labels", "a,b", "--template", "no slot"], "{}"),
         (["photos", "--labels", "a,b", "--model", "ViT-B-32"], "ViT-B-32:"),
@@ -156,6 +159,7 @@ def test_features_of_a_store_stand_in_for_the_images(photos: Path, tmp_path: Pat
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(photos: Path, clipkit: Any, words: list[str], said: str) -> None:
+    (photos.parent / "labels.txt").write_text("a\nb\n")
     done = clipkit("zeroshot", *words, cwd=photos.parent)
     assert done.code == 2 and done.stdout == ""
     assert said in done.stderr and "Traceback" not in done.stderr
@@ -194,9 +198,11 @@ def test_a_terminal_gets_a_table_and_json_forces_records(photos: Path) -> None:
 
 def test_a_pipe_of_three_verbs_under_head_is_silent(photos: Path, tmp_path: Path) -> None:
     run = " ".join(CLIPKIT)
+    scan = f"{run} scan {photos} {photos} --dup-ids suffix"
+    last = f"{run} zeroshot --labels x,y --no-cache --root {photos.parent}"
     script = f"""
         set -o pipefail
-        {run} scan {photos} {photos} --dup-ids suffix | {run} set --value a=1 | {run} zeroshot --labels x,y --no-cache --root {photos.parent} | head -1
+        {scan} | {run} set --value a=1 | {last} | head -1
         echo "${{PIPESTATUS[@]}}" >&2
     """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -267,10 +267,18 @@ def test_a_record_that_fails_in_process_is_alone_in_it_and_as_it_was_read(tmp_pa
 def test_outputs_never_share_a_file(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     for other in ({"rejects": str(out)}, {"report": str(tmp_path / "." / "o")}):
-        with pytest.raises(UsageError, match="same file"):
+        with pytest.raises(UsageError, match="name one file"):
             go(manifest, out, **other)
     with pytest.raises(UsageError, match="--report"):
         go(manifest, out, report="-")
+
+
+def test_a_run_that_fails_says_so_in_its_report(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").write_text('{"exit":0}')
+    with pytest.raises(RecordError):
+        go(manifest, tmp_path / "o", on_error="fail", report=str(tmp_path / "r"))
+    report = json.loads((tmp_path / "r").read_text())
+    assert report["exit"] == 1 and "in.jsonl" in report["error"]
 
 
 def test_what_could_be_read_of_a_torn_input_is_done(tmp_path: Path) -> None:
