@@ -31,11 +31,15 @@ def stream(
     options = RunOptions(
         **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
     )
-    return run(stage, source(io, stage.verb), options, columns=columns, sink=sink)
+    confine = bool(stage.runtime.get("confine"))
+    return run(stage, source(io, stage.verb, confine=confine), options, columns=columns, sink=sink)
 
 
-def source(io: InputOptions, verb: str) -> Source:
-    """The input that the flags of `io` name; what it notices is said on stderr, unless quiet."""
+def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
+    """The input that the flags of `io` name; what it notices is said on stderr, unless quiet.
+
+    confine: no caption beside an image is read from outside the root.
+    """
     from clipkit.stream.sources import SourceOptions, open_source
 
     return open_source(
@@ -48,6 +52,7 @@ def source(io: InputOptions, verb: str) -> Source:
             dup_ids=io.dup_ids,
             shard=io.shard,
             limit=io.limit,
+            confine=confine,
         ),
         note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )

@@ -34,11 +34,10 @@ def run(
     features: Features = None,
     top_k: Annotated[int, Option(min=1, metavar="K", help="Labels listed in `topk`, best first.")] = 5,
 ) -> ExitCode:
-    from clipkit.text.labels import parse_labels
-    from clipkit.text.templates import resolve_templates
-
     from clipkit.stages.zeroshot import Zeroshot
     from clipkit.stream.table import Column
+    from clipkit.text.labels import parse_labels
+    from clipkit.text.templates import resolve_templates
 
     config = pipeline.model_config(model, images, features) | {
         "labels": parse_labels(labels).to_json(),

@@ -129,3 +129,18 @@ def test_bare_references_on_stdin(verb: str, separator: str, sources: Path, clip
     done = clipkit(verb, *ARGUMENTS.get(verb, []), *flags, stdin=references, cwd=sources)
     assert done.code == 0, done.stderr
     assert [json.loads(line)["id"] for line in done.lines] == ["photos/b.png", "photos/a.png"]
+
+
+def test_nul_separated_references_without_the_flag_are_told(sources: Path, clipkit: Any) -> None:
+    done = clipkit("cat", stdin="photos/b.png\0photos/a.png\0", cwd=sources)
+    assert done.code == 1 and "-0" in done.stderr
+
+
+def test_captions_outside_the_root_are_not_read_under_confine(tmp_path: Path, clipkit: Any) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (8, 8)).save(photos / "a.png")
+    (tmp_path / "secret").write_text("a secret")
+    (photos / "a.txt").symlink_to(tmp_path / "secret")
+    done = clipkit("scan", photos, "--size", "--confine", "--root", photos, cwd=tmp_path)
+    assert done.code == 0 and "a secret" not in done.stdout

@@ -71,11 +71,12 @@ class Opener:
     def stamp(self, ref: str) -> str:
         """What changes when the bytes behind a reference may have changed, without reading them.
 
-        `size:mtime_ns` of the file; for a tar's member that of the tar and the member's `offset:size`. "" for
-        `data:` URIs, URLs, and whatever cannot be found or may not be opened. Never raises RecordError.
+        `size:mtime_ns` of the file; for a tar's member that of the tar and the member's `offset:size`; "remote" for a
+        URL that may be opened (so that one refused before is tried then). "" for `data:` URIs and whatever cannot be
+        found or may not be opened. Never raises RecordError.
         """
         if not is_local(ref):
-            return ""
+            return "remote" if self._remote and not is_data(ref) else ""
         try:
             path, member = self._split(ref)
             status = os.stat(self._allowed(path, ref))

@@ -91,6 +91,8 @@ def parse_values(words: list[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not name or not equals:
             raise UsageError(f"--value takes NAME=VALUE, not {word!r}", "for example: --value label=cat")
+        if name.count(".") > 1:
+            raise UsageError(f"--value {name}: a name has one dot at most", "set the whole object, as JSON")
         try:
             values[name] = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeError):

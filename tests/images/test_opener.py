@@ -317,3 +317,9 @@ def test_threads_share_an_opener(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(8)))
+
+
+def test_a_url_refused_before_is_tried_again_once_it_may_be_opened() -> None:
+    url = "https://example.org/a.jpg"
+    assert Opener().stamp(url) != Opener(remote=True).stamp(url)
+    assert Opener().stamp("data:,x") == Opener(remote=True).stamp("data:,x") == ""

@@ -79,6 +79,8 @@ def _reference(reading: Reading, line: bytes) -> Item:
         reference = line.decode("utf-8")
     except UnicodeDecodeError as error:
         return reading.bad("bad-utf8", f"a reference that is not UTF-8 (byte {error.start})", text=line)
+    if "\0" in reference:
+        return reading.bad("bad-name", "NULs in one reference", "-0 reads what find -print0 prints", text=line)
     record = Record({"id": reading.places.id_of(reference), "image": reference}, where=reading.where)
     record.origin = reading.origin
     return record
