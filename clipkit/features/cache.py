@@ -124,6 +124,11 @@ class Cache:
                 cache._guarded(lambda: cache._connect(folder))
         return cache
 
+    @property
+    def off(self) -> bool:
+        """Whether it was opened without a folder: it holds nothing and never will."""
+        return self._folder is None
+
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         """The vectors known, f32 [d], read-only. A damaged row is a miss."""
         wanted = list(dict.fromkeys(keys))

@@ -88,8 +88,13 @@ class Encoder:
         """An upright RGB image to one model input, f32 [3, h, w] (or whatever `encode_images` stacks)."""
         raise NotImplementedError
 
-    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Model inputs [n, 3, h, w] to unit features [n, d] and, if asked for, backbone features [n, backbone_dim]."""
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Model inputs to unit features [n, d] and, if asked for, backbone features [n, backbone_dim].
+
+        batch: f32 [n, 3, h, w], or n arrays [3, h, w]: a model that runs row by row need not copy them together.
+        """
         raise NotImplementedError
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:

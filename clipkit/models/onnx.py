@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -108,7 +108,9 @@ class OnnxEncoder(Encoder):
 
         return apply(self.identity.preprocess, image)
 
-    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         names = ["joint", "backbone"] if backbone and self.backbone_dim else ["joint"]
         outputs = self._rows(batch, len(names), lambda part: self._image.run(names, {"pixels": part}))
         return _unit(outputs[0]), outputs[1].astype(np.float32) if len(names) > 1 else None
@@ -123,7 +125,9 @@ class OnnxEncoder(Encoder):
     def close(self) -> None:
         del self._image, self._text
 
-    def _rows(self, rows: np.ndarray, outputs: int, run: Callable[[np.ndarray], list[np.ndarray]]) -> list[np.ndarray]:
+    def _rows(
+        self, rows: np.ndarray | Sequence[np.ndarray], outputs: int, run: Callable[[np.ndarray], list[np.ndarray]]
+    ) -> list[np.ndarray]:
         """Outputs [n, ...] of rows, as many at once as may be."""
         starts = range(0, len(rows), self._at_once)
         parts = [run(np.ascontiguousarray(rows[start : start + self._at_once])) for start in starts]

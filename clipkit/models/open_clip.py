@@ -99,7 +99,9 @@ class OpenClipEncoder(Encoder):
 
         return apply(self.identity.preprocess, image)
 
-    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         joint, behind = self._run(self._images, torch.from_numpy(np.ascontiguousarray(batch)))
         return joint, behind if backbone else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +189,12 @@ class Mean(Encoder):
         small = np.asarray(image.resize((2, 2), Image.Resampling.BOX), np.float32) / 255
         return np.ascontiguousarray(small.transpose(2, 0, 1))
 
-    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         self.calls += 1
         self.now = self.after
-        rows = batch.reshape(len(batch), -1) + 1
+        rows = np.stack(list(batch)).reshape(len(batch), -1) + 1
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), None
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
@@ -205,10 +207,10 @@ def mean(photos: Path, cache: Cache, encoder: Mean) -> Embedder:
     return Embedder(encoder, Opener(photos), cache)
 
 
-def test_equal_images_of_a_batch_are_encoded_once(photos: Path) -> None:
+def test_equal_images_of_a_batch_are_encoded_once(photos: Path, tmp_path: Path) -> None:
     encoder = Mean()
     encoder.batch_size = 1
-    embedder = mean(photos, Cache.open(None, 0), encoder)
+    embedder = mean(photos, Cache.open(tmp_path, BOUND), encoder)
     joint = embedder.encode([embedder.prepare_image(n) for n in ("0.jpg", "9.jpg", "0.jpg")]).joint
     assert encoder.calls == 1
     assert np.array_equal(joint[0], joint[1])
@@ -246,10 +248,10 @@ def test_a_model_without_a_backbone_says_so(photos: Path) -> None:
         mean(photos, Cache.open(None, 0), Mean()).prepare_image("0.jpg", backbone=True)
 
 
-def test_the_key_is_of_the_bytes_not_of_the_path(photos: Path) -> None:
+def test_the_key_is_of_the_bytes_not_of_the_path(photos: Path, tmp_path: Path) -> None:
     import hashlib
 
-    embedder = mean(photos, Cache.open(None, 0), Mean())
+    embedder = mean(photos, Cache.open(tmp_path, BOUND), Mean())
     item = embedder.prepare_image("0.jpg")
     digest = hashlib.sha256((photos / "9.jpg").read_bytes()).digest()
     assert item.keys["joint"] == image_key(digest, "a", "joint", "plain", "scaled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -62,7 +62,9 @@ class Lite(Encoder):
 
         return apply(PREPROCESS, image)
 
-    def encode_images(self, batch: np.ndarray, *, backbone: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pixels f32 [n, 3, 224, 224] to unit features f32 [n, 512] and, if asked for, backbone ones [n, 1280]."""
         network = self._image_network()
         joint = np.empty((len(batch), self.identity.dim), np.float32)
@@ -70,7 +72,7 @@ class Lite(Encoder):
 
         def encode(row: int) -> None:
             joint[row], pooled[row] = (
-                output[0] for output in network.run(["joint", "pooled"], {"pixels": batch[row : row + 1]})
+                output[0] for output in network.run(["joint", "pooled"], {"pixels": batch[row][None]})
             )
 
         self._each(encode, len(batch))
