@@ -168,7 +168,7 @@ class _Threaded:
                 raise unreadable
         finally:
             self.stopping = True
-            self.budget.release(1 << 16)
+            self.budget.release()  # the reader wakes, sees that, and ends
             for pool in (self.prepare_pool, self.lane_pool):
                 if pool:
                     pool.shutdown(wait=True, cancel_futures=True)

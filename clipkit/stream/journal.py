@@ -134,9 +134,11 @@ class Journal:
         """Release the file; without `keep`, or with nothing in it, remove it."""
         if self._file.closed:
             return
-        os.fsync(self._file.fileno())
+        keep = keep and len(self) > 0
+        if keep:
+            os.fsync(self._file.fileno())
         self._file.close()
-        if not keep or not len(self):
+        if not keep:
             self.path.unlink(missing_ok=True)
 
     def finish(self) -> None:
