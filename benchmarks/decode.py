@@ -8,7 +8,8 @@ Speed: CPU time of one thread, the best of several rounds, both sides in the sam
 `convert("RGB")`, `resize` (bicubic, antialiased); "no copy" leaves out the convert, which copies an RGB image.
 clipkit's side also crops and normalises to the model's f32 input. Photos of --photos are scaled to exactly 2 and 12
 megapixels, up by at most 2; without it, photos of ../shared/data are tiled at their own resolution, which makes files
-as heavy as JPEGs get. All are encoded at quality 90, 4:2:0. Cosine: of the embeddings after reduced and exact decoding.
+as heavy as JPEGs get. All are encoded at quality 90, 4:2:0. Cosine: of the embeddings after reduced and exact decoding;
+and, for comparison, after exact decoding with and without random noise as large as the difference between those two.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def main() -> None:
     parser.add_argument("--progressive", action="store_true")
     args = parser.parse_args()
     embedders = {"lite": lite(), "ViT-B-32 (random)": random_clip()}
-    print("| size | MB | Pillow ms | clipkit ms | ratio, median (worst) | no copy | " + " | ".join(embedders) + " |")
-    print("|---|---|---|---|---|---|" + "---|" * len(embedders))
+    heads = [head for name in embedders for head in (name, f"{name}, noise of that size")]
+    print("| size | MB | Pillow ms | clipkit ms | ratio, median (worst) | no copy | " + " | ".join(heads) + " |")
+    print("|---|---|---|---|---|---|" + "---|" * len(heads))
     for name, size in SIZES.items():
         photos = itertools.islice(large(args.photos, size) if args.photos else mosaics(size), args.count)
         report(name, [encode(photo, args.progressive) for photo in photos], args.rounds, embedders)
@@ -60,10 +62,14 @@ def report(name: str, files: list[bytes], rounds: int, embedders: dict[str, Embe
     cells += [f"{1e3 * np.median(times[:, 0]):.1f}", f"{1e3 * np.median(times[:, 1]):.1f}"]
     cells += [f"{np.median(ratio):.1f} ({ratio.min():.1f})", f"{np.median(bare):.1f} ({bare.min():.1f})"]
     for preprocess, embed in embedders.values():
-        exact = embed(np.stack([apply(preprocess, decode(data)) for data in files]))
-        reduced = embed(np.stack([apply(preprocess, decode(data, fit=fit(preprocess))) for data in files]))
-        cosines = (exact * reduced).sum(1)
-        cells.append(f"min {cosines.min():.5f}, mean {cosines.mean():.5f}")
+        exact = np.stack([apply(preprocess, decode(data)) for data in files])
+        reduced = np.stack([apply(preprocess, decode(data, fit=fit(preprocess))) for data in files])
+        spread = np.sqrt(((reduced - exact) ** 2).mean((1, 2, 3), keepdims=True))
+        noisy = exact + np.random.default_rng(0).normal(0, 1, exact.shape).astype(np.float32) * spread
+        truth = embed(exact)
+        for other in (reduced, noisy):
+            cosines = (truth * embed(other)).sum(1)
+            cells.append(f"min {cosines.min():.5f}, mean {cosines.mean():.5f}")
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
