@@ -14,7 +14,7 @@ from typing import Any
 
 from clipkit.errors import RecordError
 from clipkit.stream.record import Record
-from clipkit.stream.stage import Outcome, Stage
+from clipkit.stream.stage import Drop, Outcome, Stage
 
 _READ_AHEAD = 256 << 20  # bytes of prepared items, at most
 _KEPT_BLOCK = 8 << 20  # bytes; a decoded picture, or a batch of a model's inputs, is smaller
@@ -64,8 +64,7 @@ def execute(
                     outcome = stage.process([prepare(stage, item)])[0]
                 except RecordError as error:
                     outcome = error
-                if isinstance(outcome, RecordError):
-                    item = _as_read(item, before)
+                _restore(item, before, outcome)
             yield item, outcome
     else:
         _keep_freed_memory()
@@ -76,13 +75,10 @@ def _bytes_of(record: Record) -> bytes:
     return record.encode() if record.line is None else record.line
 
 
-def _as_read(record: Record, before: bytes) -> Record:
-    """The record as it came: one that failed half-way carries nothing of the attempt, now or after a resume."""
-    if record.line is before:
-        return record
-    restored = Record.parse(before, record.where)
-    restored.key, restored.origin = record.key, record.origin
-    return restored
+def _restore(record: Record, before: bytes, outcome: Any) -> None:
+    """A record that failed or was dropped is as it came: nothing of the attempt shows, now or after a resume."""
+    if before and isinstance(outcome, RecordError | Drop) and record.line is not before:
+        record.restore(before)
 
 
 def _keep_freed_memory() -> None:
@@ -162,8 +158,8 @@ class _Threaded:
                 while window and window[0].outcome is not None:
                     slot = window.popleft()
                     self.budget.release()
-                    failed = isinstance(slot.outcome, RecordError) and slot.before
-                    yield (_as_read(slot.item, slot.before) if failed else slot.item), slot.outcome
+                    _restore(slot.item, slot.before, slot.outcome)
+                    yield slot.item, slot.outcome
             if unreadable is not None:  # what could be read before is done
                 raise unreadable
         finally:

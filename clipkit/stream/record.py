@@ -267,6 +267,10 @@ class Record:
                     changed.append(name)
         return changed
 
+    def restore(self, line: bytes) -> None:
+        """Be again what a line holds that this record was read from or encoded as."""
+        self._raw, self._values, self.line = _fields.decode(line), {}, line
+
     def copy(self) -> Record:
         """An independent record with the same fields (values are shared until assigned)."""
         twin = Record(where=self.where, key=self.key)

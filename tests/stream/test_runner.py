@@ -260,8 +260,10 @@ def test_a_record_that_fails_in_process_is_alone_in_it_and_as_it_was_read(tmp_pa
     assert b'"hash"' in first and b'"hash"' in third
     assert second.startswith(given[1][:-1] + b',"error":') and b"left" not in second
     before = (tmp_path / "o").read_bytes()
-    go(source, tmp_path / "o", stage({"salt": "s"}), on_error="keep", resume=True)
+    again = stage({"salt": "s"})
+    go(source, tmp_path / "o", again, on_error="keep", resume=True)
     assert (tmp_path / "o").read_bytes() == before
+    assert stage.inline or again.seen == []  # failures are journalled too
 
 
 def test_outputs_never_share_a_file(manifest: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Toy(Stage):
                 record["left"] = "half done"
                 raise RecordError("toy-half", "failed half-way")
             if "odd" in record["text"]:
+                record["left"] = "then dropped"
                 out.append(Drop("toy", "odd", record["text"], None))
             elif "nan" in record["text"]:
                 record["hash"] = float("nan")
