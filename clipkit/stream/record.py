@@ -18,6 +18,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _value = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _MISSING: Any = object()
 
 # The names that have a meaning (docs/records.md); any other field passes through untouched.
@@ -27,7 +28,7 @@ KNOWN_FIELDS = frozenset(
 
 
 def encode_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON, key order kept. Raises ValueError on NaN or infinity, which JSON has no word for."""
+    """Compact UTF-8 JSON, key order kept. Raises ValueError on what JSON has no word for: NaN, half a character."""
     _refuse_nonfinite(value)
     return _encoder.encode(value)
 
@@ -44,15 +45,17 @@ def _refuse_nonfinite(value: Any) -> None:
             _refuse_nonfinite(inner)
 
 
-def _without_nonfinite(value: Any) -> Any:
-    """The value itself if all its numbers are finite, else a copy with null for the others."""
+def _writable(value: Any) -> Any:
+    """The value itself if JSON can hold it, else a copy with null for NaN, infinities and halves of characters."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if value.isascii() or _SURROGATES.search(value) is None else None
     if isinstance(value, dict):
-        cleaned = {name: _without_nonfinite(inner) for name, inner in value.items()}
+        cleaned = {name: _writable(inner) for name, inner in value.items()}
         return cleaned if any(cleaned[name] is not value[name] for name in value) else value
     if isinstance(value, list | tuple):
-        items = [_without_nonfinite(inner) for inner in value]
+        items = [_writable(inner) for inner in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
 
@@ -218,7 +221,7 @@ class Record:
         try:
             self._raw[name] = Raw(encode_json(siblings))
             self._values.pop(name, None)
-        except ValueError:  # a number that JSON lacks: kept as it is for `null_nonfinite`
+        except ValueError:  # a number that JSON lacks: kept as it is for `null_unwritable`
             self._raw[name] = _MISSING
             self._values[name] = {k: _value.decode(v) if isinstance(v, Raw) else v for k, v in siblings.items()}
         self.line = None
@@ -256,12 +259,12 @@ class Record:
             return _encoder.encode(out)
         return self.line
 
-    def null_nonfinite(self) -> list[str]:
-        """Replace NaN and infinities, which JSON lacks, by null; the names of the fields that held one."""
+    def null_unwritable(self) -> list[str]:
+        """Replace what JSON cannot hold (NaN, infinities, halves of characters) by null; the fields that held it."""
         changed = []
         for name, raw in self._raw.items():
             if raw is _MISSING:
-                cleaned = _without_nonfinite(self._values[name])
+                cleaned = _writable(self._values[name])
                 if cleaned is not self._values[name]:
                     self._values[name] = cleaned
                     changed.append(name)

@@ -243,7 +243,7 @@ class _Run:
         self.counts.drops[drop.reason] += 1
         if self.options.mark:
             record["drop"] = {"by": drop.by, "reason": drop.reason, "value": drop.value, "limit": drop.limit}
-            record.null_nonfinite()
+            record.null_unwritable()
             self._write("", record.encode(), record.origin)
 
     def _failed(self, item: Record | BadLine, error: RecordError, origin: str) -> None:
@@ -367,12 +367,10 @@ def _entry(outcome: Any) -> Entry:
     records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
     try:
         return Entry("k", [(name, record.encode()) for name, record in records])
-    except UnicodeEncodeError as error:
-        return Entry("f", [], ["bad-text", f"a text that is not UTF-8: {error.object!r:.80}", None])
     except ValueError:
-        fields, bad = next((fields, record) for _, record in records if (fields := record.null_nonfinite()))
-        message = f"{', '.join(fields)}: not a finite number"
-        return Entry("f", [("", bad.encode())], ["not-finite", message, None])
+        fields, bad = next((fields, record) for _, record in records if (fields := record.null_unwritable()))
+        message = f"{', '.join(fields)}: a number that is not finite, or a text that is not UTF-8"
+        return Entry("f", [("", bad.encode())], ["not-json", message, None])
 
 
 def _key(stage: Stage, record: Record) -> bytes:

@@ -143,3 +143,16 @@ def test_a_copy_is_independent() -> None:
     twin = record.copy()
     twin["a"] = 2
     assert record.encode() == b'{"a":1}' and twin.encode() == b'{"a":2}' and twin.where == "f:1"
+
+
+def test_what_json_cannot_hold_becomes_null() -> None:
+    record = Record(
+        {"id": "a", "scores": {"x": float("nan"), "y": 1.5}, "text": "half \udc80", "good": "caf\u00e9 \U0001f600"}
+    )
+    assert record.null_unwritable() == ["scores", "text"]
+    assert json.loads(record.encode()) == {
+        "id": "a",
+        "scores": {"x": None, "y": 1.5},
+        "text": None,
+        "good": "caf\u00e9 \U0001f600",
+    }

@@ -154,7 +154,7 @@ def test_retry_failed_tries_only_those_again(manifest: Path, tmp_path: Path) -> 
         tried: ClassVar[list[str]] = []
 
     go(manifest, tmp_path / "o", on_error="keep", resume=True)
-    failed = {r["id"] for r in records(tmp_path / "o") if r.get("error", {}).get("type") in ("toy-bad", "not-finite")}
+    failed = {r["id"] for r in records(tmp_path / "o") if r.get("error", {}).get("type") in ("toy-bad", "not-json")}
     go(manifest, tmp_path / "o", Better({"salt": "s"}), on_error="keep", retry_failed=True)
     assert set(Better.tried) == failed
 
