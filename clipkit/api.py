@@ -9,8 +9,8 @@ from typing import Any, Literal
 from clipkit.errors import RecordError
 from clipkit.models.load import load
 from clipkit.stream.engine import available_cores, execute
+from clipkit.stream.outcomes import failed_record
 from clipkit.stream.record import Record
-from clipkit.stream.runner import failed_record
 from clipkit.stream.sources import BadLine, Source, SourceOptions, open_source
 from clipkit.stream.stage import Drop, Emit, Stage
 

@@ -40,7 +40,7 @@ class _Slot:
     def __init__(self, item: Any, outcome: Any = None) -> None:
         self.item = item
         self.outcome = outcome
-        self.before = _bytes_of(item) if outcome is None else b""
+        self.before = item.encode() if outcome is None else b""
         self.future: Future[Any] | None = None
         self.ready: Any = None
 
@@ -59,7 +59,7 @@ def execute(
         for item in items:
             outcome = decide(item)
             if outcome is None:
-                before = _bytes_of(item)
+                before = item.encode()
                 try:
                     outcome = stage.process([prepare(stage, item)])[0]
                 except RecordError as error:
@@ -69,10 +69,6 @@ def execute(
     else:
         _keep_freed_memory()
         yield from _Threaded(stage, items, workers, decide).run()
-
-
-def _bytes_of(record: Record) -> bytes:
-    return record.encode() if record.line is None else record.line
 
 
 def _restore(record: Record, before: bytes, outcome: Any) -> None:

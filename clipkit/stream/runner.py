@@ -19,11 +19,12 @@ from clipkit.stream import sink as sinks
 from clipkit.stream.accounting import Counts
 from clipkit.stream.engine import available_cores, execute
 from clipkit.stream.journal import Entry, Journal, unfinished
+from clipkit.stream.outcomes import failed_record, journalled
 from clipkit.stream.progress import Progress
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
-from clipkit.stream.stage import Drop, Emit, Stage
+from clipkit.stream.stage import Drop, Stage
 from clipkit.stream.table import Column, TableSink
 from clipkit.terminal import printable
 
@@ -215,7 +216,7 @@ class _Run:
             entry = outcome
             self.reused += 1
         else:
-            entry = _entry(outcome)
+            entry = journalled(outcome)
             if self.journal is not None and key:
                 self.journal.append(key, entry)
         if entry.kind == "f":
@@ -339,8 +340,8 @@ class _Run:
 def _readable(error: BaseException) -> BaseException:
     """A disk that is full, a file that cannot be written: said as such."""
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        place = f"{error.filename}: " if error.filename else ""
-        return ClipkitError(f"{place}{error.strerror or error}".lower() if not place else f"{place}{error.strerror}")
+        said = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error).lower()
+        return ClipkitError(said)
     return error
 
 
@@ -358,40 +359,11 @@ class _Passed:
 _PASSED = _Passed()
 
 
-def _entry(outcome: Any) -> Entry:
-    """An outcome as the journal keeps it. A value that JSON cannot hold is the record's failure."""
-    if isinstance(outcome, RecordError):
-        return Entry("f", [], [outcome.kind, outcome.message, outcome.hint])
-    if isinstance(outcome, Drop):
-        return Entry("d", [], [outcome.by, outcome.reason, outcome.value, outcome.limit])
-    records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
-    try:
-        return Entry("k", [(name, record.encode()) for name, record in records])
-    except ValueError:
-        fields, bad = next((fields, record) for _, record in records if (fields := record.null_unwritable()))
-        message = f"{', '.join(fields)}: a number that is not finite, or a text that is not UTF-8"
-        return Entry("f", [("", bad.encode())], ["not-json", message, None])
-
-
 def _key(stage: Stage, record: Record) -> bytes:
     """What must be equal for an outcome to be reused: the id, the record's bytes, the stamp of its image."""
     digest = hashlib.blake2b(record.encode(), digest_size=16)
     digest.update(b"\0" + (record.id or "").encode("utf-8", "surrogatepass") + b"\0" + stage.stamp(record).encode())
     return digest.digest()
-
-
-def failed_record(item: Record | BadLine, error: RecordError, verb: str) -> Record:
-    """The record that carries an error on; a line that is no record goes into its field `line`."""
-    message = error.message
-    if isinstance(item, Record):
-        marked = item.copy()
-    elif item.record is not None:
-        marked = item.record.copy()
-    else:
-        marked = Record({"line": item.text.decode("utf-8", "backslashreplace")})
-        message = f"{item.where}: {message}"
-    marked["error"] = {"verb": verb, "type": error.kind, "message": message}
-    return marked
 
 
 def _regular(out: str | None) -> Path | None:

@@ -101,15 +101,6 @@ class FileSink:
             self._part.unlink(missing_ok=True)
 
 
-class NullSink:
-    """Nowhere: for a verb whose result is not records."""
-
-    def write(self, line: bytes, origin: str) -> None:
-        pass
-
-    flush = commit = abort = lambda self: None
-
-
 def _compressor(suffix: str) -> Any:
     """A maker of frame compressors for a file name's suffix, or None. Frames carry no time, so bytes repeat."""
     if suffix == ".gz":

@@ -1,0 +1,40 @@
+"""What is written of an outcome: an entry in the journal, a record that carries its error on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clipkit.errors import RecordError
+from clipkit.stream.journal import Entry
+from clipkit.stream.record import Record
+from clipkit.stream.sources import BadLine
+from clipkit.stream.stage import Drop, Emit
+
+
+def journalled(outcome: Any) -> Entry:
+    """An outcome as the journal keeps it. A value that JSON cannot hold is the record's failure."""
+    if isinstance(outcome, RecordError):
+        return Entry("f", [], [outcome.kind, outcome.message, outcome.hint])
+    if isinstance(outcome, Drop):
+        return Entry("d", [], [outcome.by, outcome.reason, outcome.value, outcome.limit])
+    records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
+    try:
+        return Entry("k", [(name, record.encode()) for name, record in records])
+    except ValueError:
+        fields, bad = next((fields, record) for _, record in records if (fields := record.null_unwritable()))
+        message = f"{', '.join(fields)}: a number that is not finite, or a text that is not UTF-8"
+        return Entry("f", [("", bad.encode())], ["not-json", message, None])
+
+
+def failed_record(item: Record | BadLine, error: RecordError, verb: str) -> Record:
+    """The record that carries an error on; a line that is no record goes into its field `line`."""
+    message = error.message
+    if isinstance(item, Record):
+        marked = item.copy()
+    elif item.record is not None:
+        marked = item.record.copy()
+    else:
+        marked = Record({"line": item.text.decode("utf-8", "backslashreplace")})
+        message = f"{item.where}: {message}"
+    marked["error"] = {"verb": verb, "type": error.kind, "message": message}
+    return marked
