@@ -13,7 +13,6 @@ Example:
     clipkit embed samples/cat.jpg | jq -r .emb.image | base64 -d | wc -c
 """
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from typer import Option
@@ -53,5 +52,4 @@ def run(
     stage = Embed(config, pipeline.runtime(io, images, model))
     columns = (Column("id", 60, lambda r: r.id or ""), Column("features", 20, lambda r: ", ".join(r["emb"])))
     sink = StoreSink(str(io.out), stage.layout) if where == "store" else None
-    # A record may lack an image, so the stage does not demand one; yet this is a verb that reads images.
-    return pipeline.stream(stage, replace(io, on_error=io.on_error or "keep"), columns=columns, sink=sink)
+    return pipeline.stream(stage, io, columns=columns, sink=sink)

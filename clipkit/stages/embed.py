@@ -41,6 +41,10 @@ class Embed(EncodingStage):
         "store": False,
     }
 
+    @property
+    def opens_images(self) -> bool:
+        return True  # though no record has to have one
+
     def setup(self) -> None:
         super().setup()
         encoder = self.encoder

@@ -89,7 +89,7 @@ class _Run:
         self.started = time.monotonic()
         if options.retry_failed:
             self.options = replace(options, resume=True)
-        self.policy = options.on_error or ("keep" if "image" in stage.reads else "fail")
+        self.policy = options.on_error or ("keep" if stage.opens_images else "fail")
         self.journal: Journal | None = None
         self.keys: dict[int, bytes] = {}  # of items between reading and writing, by identity
         self.outputs: dict[str, sinks.Sink] = {}

@@ -54,6 +54,11 @@ class Stage:
         self.config = {**self.defaults, **config}
         self.runtime = runtime or {}
 
+    @property
+    def opens_images(self) -> bool:
+        """Whether images are opened, of which some are always broken: then `--on-error` is keep by default."""
+        return "image" in self.reads
+
     def setup(self) -> None:
         """Load models and open caches; called once per process, before the first record."""
 
