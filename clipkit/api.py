@@ -9,10 +9,11 @@ from typing import Any, Literal
 from clipkit.errors import RecordError
 from clipkit.models.load import load
 from clipkit.stream.engine import available_cores, execute
-from clipkit.stream.outcomes import failed_record
+from clipkit.stream.outcomes import PASSED, failed_record
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine, Source, SourceOptions, open_source
 from clipkit.stream.stage import Drop, Emit, Stage
+from clipkit.stream.whole import WholeStage, second_pass
 
 __all__ = ["load", "read", "run"]
 
@@ -38,8 +39,13 @@ def run(
     items = (Record(item) if isinstance(item, dict) else item for item in records)
     try:
         stage.setup()
-        for item, outcome in execute(stage, items, workers=workers or available_cores(), decide=_decided):
-            if isinstance(outcome, RecordError):
+        results = execute(stage, items, workers=workers or available_cores(), decide=_decided)
+        if isinstance(stage, WholeStage):
+            results = second_pass(stage, results)
+        for item, outcome in results:
+            if outcome is PASSED:
+                yield item
+            elif isinstance(outcome, RecordError):
                 if on_error == "fail":
                     outcome.where = outcome.where or item.where
                     raise outcome
@@ -53,7 +59,7 @@ def run(
         stage.close()
 
 
-def _decided(item: Record | BadLine) -> Record | RecordError | None:
+def _decided(item: Record | BadLine) -> Any:
     if isinstance(item, BadLine):
         return item.error
-    return item if item.get("error") is not None else None
+    return PASSED if item.get("error") is not None else None

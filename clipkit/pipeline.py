@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipkit import config
@@ -13,8 +13,9 @@ from clipkit.terminal import printable
 
 if TYPE_CHECKING:
     from clipkit.options import ImageOptions, InputOptions, ModelOptions, StreamOptions
+    from clipkit.stream.record import Record
     from clipkit.stream.sink import Sink
-    from clipkit.stream.sources import Source
+    from clipkit.stream.sources import BadLine, Source
     from clipkit.stream.stage import Stage
     from clipkit.stream.table import Column
 
@@ -22,17 +23,34 @@ CACHE_BYTES = 4 << 30  # the feature cache's bound
 
 
 def stream(
-    stage: Stage, io: StreamOptions, *, columns: Sequence[Column] = (), sink: Sink | None = None, **more: Any
+    stage: Stage,
+    io: StreamOptions,
+    *,
+    columns: Sequence[Column] = (),
+    sink: Sink | None = None,
+    open_output: Callable[[str], Sink] | None = None,
+    order: Callable[[Record], bytes] | None = None,
+    **more: Any,
 ) -> ExitCode:
-    """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark)."""
+    """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark).
+
+    open_output: as `runner.run` takes it. order: records come sorted by this key (`spool.Ordered`).
+    Raises UsageError for `--shard` where everything must be read first.
+    """
     from clipkit.stream.runner import RunOptions, run
+    from clipkit.stream.spool import Ordered
+    from clipkit.stream.whole import WholeStage
 
     names = ("out", "on_error", "rejects", "resume", "restart", "retry_failed", "lenient", "exit_status", "report")
     options = RunOptions(
         **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
     )
-    confine = bool(stage.runtime.get("confine"))
-    return run(stage, source(io, stage.verb, confine=confine), options, columns=columns, sink=sink)
+    if io.shard and (order or isinstance(stage, WholeStage)):
+        raise UsageError("--shard: a part cannot decide for the whole", "leave it out: this reads everything first")
+    records: Iterable[Record | BadLine] = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
+    if order:
+        records = Ordered(records, order)
+    return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
 
 
 def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:

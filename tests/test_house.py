@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"errors", "images"},
     "text": {"errors", "models"},
     "features": {"errors", "stream", "images", "models", "text"},
-    "methods": {"errors", "registry", "features", "images", "models", "text"},
+    "methods": {"errors", "registry", "stream", "features", "images", "models", "text"},
     "stages": {"errors", "stream", "methods", "features", "images", "models", "text"},
     "diagnosis": {"config", "errors", "models", "stream"},
     "verbs": {"errors"},

@@ -14,4 +14,48 @@ DECISIONS = Registry(
     ),
 )
 
-REGISTRIES = {registry.kind: registry for registry in (DECISIONS,)}
+_S = "clipkit.methods.scorers"
+
+SCORERS = Registry(
+    "scorers",
+    Entry(
+        "clip", f"{_S}.clip:Clip", "Cosine of image and caption (Hessel et al., 2021, without their factor)."
+    ),
+    Entry("clip-flip", f"{_S}.clip:ClipFlip", "The same with the image mirrored: text in it counts less."),
+    Entry("tmars", f"{_S}.tmars:TMars", "The same with text in the image masked (Maini et al., 2023); and its area."),
+    Entry("retrieval-rank", f"{_S}.rank:RetrievalRank", "Rank of the caption among those of its batch."),
+    Entry("prompts", f"{_S}.prompts:Prompts", "Zero-shot probability of a concept: --concept 'a watermark|a photo'."),
+    Entry("head", f"{_S}.head:Head", "A linear head on image features, from a file: LAION's aesthetics, for one."),
+    Entry("lang", f"{_S}.lang:Lang", "Language of the caption and its probability (fastText's lid.176)."),
+    Entry("caption", f"{_S}.caption:Caption", "Words, characters, digits, repetition and boilerplate of the caption."),
+    Entry("quality", f"{_S}.quality:Quality", "Dark, light, blurry, low information, odd, gray: as cleanvision says."),
+    Entry("aspect", f"{_S}.size:Aspect", "The longer side over the shorter."),
+    Entry("size", f"{_S}.size:Size", "Width and height in pixels, and bytes."),
+    Entry("hash", f"{_S}.hashes:Hash", "sha256 of bytes and of pixels, pHash and dHash."),
+)
+
+_D = "clipkit.methods.dedupers"
+
+DEDUPERS = Registry(
+    "dedupers",
+    Entry("bytes", f"{_D}.exact:Bytes", "Equal image files, by sha256."),
+    Entry("pixels", f"{_D}.exact:Pixels", "Equal pictures once decoded, by sha256."),
+    Entry("url", f"{_D}.exact:Url", "Equal addresses, once normalised."),
+    Entry("text", f"{_D}.exact:Text", "Equal captions, once normalised."),
+    Entry("phash", f"{_D}.hamming:PHash", "Perceptual hashes at most --hamming bits apart."),
+    Entry("dhash", f"{_D}.hamming:DHash", "Gradient hashes at most --hamming bits apart."),
+    Entry("semantic", f"{_D}.semantic:Semantic", "SemDeDup: near features within clusters (Abbas et al., 2023)."),
+)
+
+_F = "clipkit.methods.filters.presets"
+
+FILTERS = Registry(
+    "filters",
+    Entry("datacomp-basic", f"{_F}:datacomp_basic", "DataComp's basic filtering (Gadre et al., 2023)."),
+    Entry("laion2b", f"{_F}:laion2b", "DataComp's LAION-2B filter: English and ViT-B-32 at least 0.28."),
+    Entry("text-based", f"{_F}:text_based", "DataComp's text-based filter: English, and a word of ImageNet-21k."),
+    Entry("clip-l14-30", f"{_F}:clip_l14_30", "DataComp's best by score: the top 30 % by ViT-L-14."),
+    Entry("dfn", f"{_F}:dfn", "The top 15 % by a data filtering network of your own (Fang et al., 2023)."),
+)
+
+REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS)}

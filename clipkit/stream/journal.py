@@ -27,7 +27,7 @@ _SYNC_BYTES = 8 << 20  # fsync now and then: a kill loses nothing written, a pow
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
-    """What was decided of one record: `k`ept with its output lines, `d`ropped or `f`ailed with the reasons."""
+    """What was decided of one record: `k`ept with its output lines, `d`ropped or `f`ailed with reasons; its `r`ow."""
 
     kind: str
     lines: list[tuple[str, bytes]] = []

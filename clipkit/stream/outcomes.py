@@ -8,7 +8,19 @@ from clipkit.errors import RecordError
 from clipkit.stream.journal import Entry
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine
-from clipkit.stream.stage import Drop, Emit
+from clipkit.stream.stage import Drop, Emit, Row
+
+
+class _Passed:
+    """The outcome of a record that arrived with an error."""
+
+
+PASSED = _Passed()
+
+
+def remembered(entry: Entry) -> Row | RecordError:
+    """What `journalled` made of a stage's first pass, as it was."""
+    return RecordError(*entry.detail) if entry.kind == "f" else Row(entry.lines[0][1])
 
 
 def journalled(outcome: Any) -> Entry:
@@ -17,6 +29,8 @@ def journalled(outcome: Any) -> Entry:
         return Entry("f", [], [outcome.kind, outcome.message, outcome.hint])
     if isinstance(outcome, Drop):
         return Entry("d", [], [outcome.by, outcome.reason, outcome.value, outcome.limit])
+    if isinstance(outcome, Row):
+        return Entry("r", [("", outcome.data)])
     records = outcome.records if isinstance(outcome, Emit) else [("", outcome)]
     try:
         return Entry("k", [(name, record.encode()) for name, record in records])

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,13 +19,14 @@ from clipkit.stream import sink as sinks
 from clipkit.stream.accounting import Counts
 from clipkit.stream.engine import available_cores, execute
 from clipkit.stream.journal import Entry, Journal, unfinished
-from clipkit.stream.outcomes import failed_record, journalled
+from clipkit.stream.outcomes import PASSED, failed_record, journalled, remembered
 from clipkit.stream.progress import Progress
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.stage import Drop, Stage
 from clipkit.stream.table import Column, TableSink
+from clipkit.stream.whole import WholeStage, second_pass
 from clipkit.terminal import printable
 
 _SAID_FAILURES = 5  # failures told one by one; the rest are in the count
@@ -174,23 +175,40 @@ class _Run:
     def _loop(self, progress: Progress) -> None:
         workers = self.options.workers or available_cores()
         results: Any = execute(self.stage, self.source, workers=workers, decide=self._decide)
+        whole = isinstance(self.stage, WholeStage)
+        if isinstance(self.stage, WholeStage):  # progress is shown as it reads
+            results = second_pass(self.stage, self._first_pass(results, progress))
         last_flush = time.monotonic()
         with contextlib.closing(results):
             for item, outcome in results:
                 self.counts.read += 1
                 self._settle(item, outcome)
-                progress.step(self.counts.failed)
+                if not whole:
+                    progress.step(self.counts.failed)
                 now = time.monotonic()
                 if now - last_flush > 0.1:
                     self.outputs[""].flush()
                     last_flush = now
+
+    def _first_pass(self, results: Any, progress: Progress) -> Iterator[tuple[Any, Any]]:
+        """The rows of a stage that reads everything first, journalled, each with its record."""
+        with contextlib.closing(results):
+            for item, outcome in results:
+                key = self.keys.pop(id(item), None) if self.keys else None
+                if isinstance(outcome, Entry):
+                    self.reused += 1
+                    outcome = remembered(outcome)
+                elif key and self.journal is not None:
+                    self.journal.append(key, journalled(outcome))
+                yield item, outcome
+                progress.step(self.counts.failed)
 
     def _decide(self, item: Record | BadLine) -> Any:
         """The outcome of an item that the stage need not see; runs where records are read."""
         if isinstance(item, BadLine):
             return item.error
         if "error" in item and item["error"] is not None:
-            return _PASSED
+            return PASSED
         if self.journal is None:
             return None
         try:
@@ -203,7 +221,7 @@ class _Run:
     def _settle(self, item: Record | BadLine, outcome: Any) -> None:
         """Write one outcome and journal it if it is new."""
         key = self.keys.pop(id(item), None) if self.keys else None
-        if outcome is _PASSED:
+        if outcome is PASSED:
             assert isinstance(item, Record)
             self.counts.passed += 1
             self._write("", item.encode(), item.origin)
@@ -350,13 +368,6 @@ _STOPPED = {
     Terminated: ExitCode.TERMINATED,
     BrokenPipeError: ExitCode.READER_CLOSED,
 }
-
-
-class _Passed:
-    """The outcome of a record that arrived with an error."""
-
-
-_PASSED = _Passed()
 
 
 def _key(stage: Stage, record: Record) -> bytes:

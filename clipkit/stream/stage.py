@@ -28,8 +28,15 @@ class Emit:
     records: Sequence[tuple[str, Record]]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a stage that reads everything first remembers of one record, as bytes (see `stream/whole.py`)."""
+
+    data: bytes
+
+
 # What `process` says of one item: the record to keep, or one of the above, or the error that it met.
-Outcome = Record | Drop | Emit | RecordError
+Outcome = Record | Drop | Emit | Row | RecordError
 
 
 class Stage:

@@ -1,0 +1,1 @@
+"""Which records stand for the same thing."""

@@ -1,0 +1,1 @@
+"""Published filters, as expressions over what scorers measured."""

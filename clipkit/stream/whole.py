@@ -1,0 +1,69 @@
+"""A stage that must see all records before it decides one: two passes over a spool, the first of them resumable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+from clipkit.errors import RecordError
+from clipkit.stream.outcomes import PASSED
+from clipkit.stream.record import Record
+from clipkit.stream.sources import BadLine
+from clipkit.stream.spool import Rows, Spool, failed
+from clipkit.stream.stage import Outcome, Row, Stage
+
+
+class WholeStage(Stage):
+    """Reads everything first.
+
+    `process` gives for each record a `Row`: the bytes to remember of it (or a RecordError). That pass runs in threads
+    and is journalled like any stage, so a row must depend on its record alone. Then `learn` sees all rows, and `decide` is
+    asked for each record, in input order, in the main thread. So the output is a function of today's input, however
+    often the first pass was stopped. `fingerprint` is about the rows: options that only decide need not be in it.
+
+    A verb with such a stage says "Reads everything first." in its help, and the runner refuses `--shard`: a part of
+    the input cannot decide for the whole. Where what was learned is small enough to be a file, the verb takes that file
+    instead, with a plain stage, and parts of the input can be done apart.
+    """
+
+    reads_everything: ClassVar[bool] = True
+
+    def learn(self, rows: Rows) -> None:
+        """Look at all rows, in input order; anything that is random here hashes ids."""
+        raise NotImplementedError
+
+    def decide(self, record: Record, row: bytes, number: int) -> Outcome:
+        """The outcome of a record; `number`: which of the rows is its, from 0."""
+        raise NotImplementedError
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        """The rows of prepared items, as `Row`s."""
+        raise NotImplementedError
+
+
+def second_pass(
+    stage: WholeStage, results: Iterable[tuple[Record | BadLine, Any]]
+) -> Iterator[tuple[Record | BadLine, Any]]:
+    """What a stage decides of each item once it has seen the outcomes of its first pass over all of them."""
+    with contextlib.closing(Spool()) as spool:
+        for item, outcome in results:
+            if isinstance(outcome, Row):
+                spool.append(item, outcome.data)
+            elif isinstance(outcome, RecordError) and isinstance(item, Record):
+                spool.append(failed(item, outcome), None)
+            else:
+                spool.append(item, None)
+        stage.learn(spool.rows)
+        number = 0
+        for item, row in spool:
+            if isinstance(item, BadLine):
+                yield item, item.error
+            elif row is None:
+                yield item, PASSED
+            else:
+                try:
+                    yield item, stage.decide(item, row, number)
+                except RecordError as error:
+                    yield item, error
+                number += 1
