@@ -18,9 +18,7 @@ _S = "clipkit.methods.scorers"
 
 SCORERS = Registry(
     "scorers",
-    Entry(
-        "clip", f"{_S}.clip:Clip", "Cosine of image and caption (Hessel et al., 2021, without their factor)."
-    ),
+    Entry("clip", f"{_S}.clip:Clip", "Cosine of image and caption (Hessel et al., 2021, without their factor)."),
     Entry("clip-flip", f"{_S}.clip:ClipFlip", "The same with the image mirrored: text in it counts less."),
     Entry("tmars", f"{_S}.tmars:TMars", "The same with text in the image masked (Maini et al., 2023); and its area."),
     Entry("retrieval-rank", f"{_S}.rank:RetrievalRank", "Rank of the caption among those of its batch."),

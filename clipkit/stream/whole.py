@@ -18,8 +18,8 @@ class WholeStage(Stage):
     """Reads everything first.
 
     `process` gives for each record a `Row`: the bytes to remember of it (or a RecordError). That pass runs in threads
-    and is journalled like any stage, so a row must depend on its record alone. Then `learn` sees all rows, and `decide` is
-    asked for each record, in input order, in the main thread. So the output is a function of today's input, however
+    and is journalled like any stage, so a row must depend on its record alone. Then `learn` sees all rows, and `decide`
+    is asked for each record, in input order, in the main thread. So the output is a function of today's input, however
     often the first pass was stopped. `fingerprint` is about the rows: options that only decide need not be in it.
 
     A verb with such a stage says "Reads everything first." in its help, and the runner refuses `--shard`: a part of
