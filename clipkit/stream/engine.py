@@ -116,6 +116,7 @@ class _Threaded:
             self.window = max(self.batch * (self.lanes + 2), 16)
         else:  # prepared items wait for a lane, within the bytes allowed
             self.window = min(max(self.batch * (self.lanes + 2), 2 * workers), max(held, self.batch * self.lanes))
+            self.window = max(self.window, min(stage.read_ahead, held))
         self.budget = threading.Semaphore(self.window)
         self.events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.stopping = False
@@ -161,6 +162,7 @@ class _Threaded:
         finally:
             self.stopping = True
             self.budget.release()  # the reader wakes, sees that, and ends
+            self.stage.stop()
             for pool in (self.prepare_pool, self.lane_pool):
                 if pool:
                     pool.shutdown(wait=True, cancel_futures=True)

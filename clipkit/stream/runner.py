@@ -216,7 +216,11 @@ class _Run:
         except RecordError as error:
             return error
         entry = self.journal.find(key)
-        return None if entry and entry.kind == "f" and self.options.retry_failed else entry
+        if entry and entry.kind == "f" and self.options.retry_failed:
+            return None
+        if entry and entry.kind == "k" and not self.stage.stands([line for _, line in entry.lines]):
+            return None
+        return entry
 
     def _settle(self, item: Record | BadLine, outcome: Any) -> None:
         """Write one outcome and journal it if it is new."""

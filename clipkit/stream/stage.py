@@ -56,6 +56,7 @@ class Stage:
     batch_size: int = 1  # items a `process` call gets at most; set in setup() where a model decides
     lanes: int = 0  # `process` calls that may run at once; 0 = as many as there are workers (1: one GPU)
     item_bytes: int = 1 << 16  # the most one prepared item holds: the runner bounds read-ahead with it
+    read_ahead: int = 0  # records in hand at least, bytes allowing: for a stage that waits more than it computes
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         self.config = {**self.defaults, **config}
@@ -87,6 +88,13 @@ class Stage:
         Kept records may be the (changed) records that were prepared. The runner calls it from up to `lanes` threads.
         """
         raise NotImplementedError
+
+    def stands(self, lines: list[bytes]) -> bool:
+        """Whether what an earlier run's kept record (its output lines) names is there still; if not, it is done anew."""
+        return True
+
+    def stop(self) -> None:
+        """No more outcomes are wanted: give up what `prepare` began, so that a `process` that waits for it returns."""
 
     def close(self) -> None:
         """Release what setup took; called once, also after a failure."""
