@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,7 +17,10 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.features.cache import Cache, image_key, text_key, warn_stderr
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipkit.features.store import Store
+    from clipkit.features.views import View
     from clipkit.images.opener import Opener
     from clipkit.models.base import Encoder, Preprocess
     from clipkit.stream.record import Record
@@ -67,7 +70,7 @@ class Embedder:
         store: Store | None = None,
     ) -> None:
         self.encoder = encoder
-        self._opener = opener
+        self.opener = opener
         self._cache = cache
         self._fit = None if exact_decode else short_side(encoder.identity.preprocess)
         self._decode_mode = "exact" if exact_decode else "scaled"
@@ -105,7 +108,7 @@ class Embedder:
         """What tells that a record's image changed: size and mtime, not its bytes; its very row in a feature store."""
         try:
             if self._store is None:
-                return self._opener.stamp(image_of(record))
+                return self.opener.stamp(image_of(record))
             return hashlib.blake2b(self._stored(record, "image").tobytes(), digest_size=8).hexdigest()
         except RecordError:
             return ""
@@ -123,14 +126,38 @@ class Embedder:
 
         For worker threads. Raises RecordError for an image that is missing, broken or refused.
         """
-        data = self._opener.read(reference)
-        # without a cache nobody compares contents: a number of its own is key enough
-        content = next(self._numbers).to_bytes(8) if self._cache.off else hashlib.sha256(data).digest()
-        widths, space = self._widths(backbone), self.encoder.space
+        data = self.opener.read(reference)
+        content, widths, space = self._content(data), self._widths(backbone), self.encoder.space
         keys = {output: image_key(content, space, output, "plain", self._decode_mode) for output in widths}
         found = self._cache.get_many(keys.values())
         vectors = {output: found[key] for output, key in keys.items() if _fits(found.get(key), widths[output])}
         return ImageItem(space, keys, vectors, None if len(vectors) == len(keys) else self._pixels(data))
+
+    def prepare_views(
+        self, data: bytes, views: Mapping[str, View], exact: Image.Image | None = None
+    ) -> dict[str, ImageItem]:
+        """Views of one encoded image, each ready for `encode`: one look-up, and one decode where a vector is missing.
+
+        views: by a name of the caller's; those with equal keys are made once. exact: the picture where it was decoded
+        exactly already; it is taken unless the model's is to be decoded at reduced scale, so that nothing hangs on
+        whether somebody else needed it. For worker threads. Raises RecordError.
+        """
+        content, space, width = self._content(data), self.encoder.space, self.encoder.identity.dim
+        keys = {view.key: image_key(content, space, JOINT, view.key, self._decode_mode) for view in views.values()}
+        found = self._cache.get_many(keys.values())
+        made: dict[str, ImageItem] = {}
+        picture: Image.Image | None = None
+        for view in views.values():
+            if view.key in made:
+                continue
+            key = keys[view.key]
+            vector = found.get(key)
+            if vector is not None and _fits(vector, width):
+                made[view.key] = ImageItem(space, {JOINT: key}, {JOINT: vector}, None)
+            else:
+                picture = picture or self._picture(data, exact)
+                made[view.key] = ImageItem(space, {JOINT: key}, {}, self.encoder.preprocess(view.make(picture)))
+        return {name: made[view.key] for name, view in views.items()}
 
     def encode(self, items: Sequence[ImageItem], *, backbone: bool = False) -> ImageFeatures:
         """Features of prepared images, in order; `backbone` as in `prepare_image`. The model runs for misses only."""
@@ -149,6 +176,13 @@ class Embedder:
             output: _stack((v[output] for v in vectors), width) for output, width in self._widths(backbone).items()
         }
         return ImageFeatures(joined[JOINT], joined.get(BACKBONE))
+
+    def stored_text(self, record: Record, text: str) -> np.ndarray | None:
+        """The caption's unit features f32 [d] by id, where the feature store holds them, and of this very caption."""
+        if self._store is None or record.id is None:
+            return None
+        with self._lock:
+            return self._store.caption_features(record.id, text)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit features f32 [n, d] of texts, through the cache; texts that the model cuts are counted in `notices`."""
@@ -179,10 +213,21 @@ class Embedder:
             widths[BACKBONE] = self.encoder.backbone_dim
         return widths
 
-    def _pixels(self, data: bytes) -> np.ndarray:
-        from clipkit.images.decode import decode
+    def _content(self, data: bytes) -> bytes:
+        """What stands for an image's bytes in a key."""
+        # without a cache nobody compares contents: a number of its own is key enough
+        return next(self._numbers).to_bytes(8) if self._cache.off else hashlib.sha256(data).digest()
 
-        return self.encoder.preprocess(decode(data, fit=self._fit))
+    def _pixels(self, data: bytes) -> np.ndarray:
+        return self.encoder.preprocess(self._picture(data))
+
+    def _picture(self, data: bytes, exact: Image.Image | None = None) -> Image.Image:
+        """An image as the model's preprocessing takes it: a large JPEG at reduced scale, unless that is off."""
+        from clipkit.images.decode import decode, reduces
+
+        if exact is not None and not reduces(data, exact.size, self._fit):
+            return exact
+        return decode(data, fit=self._fit)
 
     def _keep(self, rows: Iterable[tuple[str, bytes, np.ndarray]], output: str) -> None:
         """Cache rows by (space, key), unless the space changed meanwhile (batches halved after out-of-memory)."""

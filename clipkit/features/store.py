@@ -169,6 +169,16 @@ class Store:
         """
         return self.rows([self._found(name) for name in ids], output)
 
+    def caption_features(self, id: str, caption: str) -> np.ndarray | None:
+        """The text row f32 [d] of a record; None where there is none, or where it is of another caption than this."""
+        place = self.find(id)
+        if place is None or "text" not in self._dims or not self._present("text", place.part)[place.row]:
+            return None
+        if self._column("caption", place.part)[place.row].as_py() != caption:
+            return None
+        row: np.ndarray = self.rows([place], "text")[0]
+        return row
+
     def rows(self, places: Sequence[Place], output: str = "image") -> np.ndarray:
         """Rows f32 [n, d] at places; as `features`."""
         raw = np.empty((len(places), self.dim(output)), np.float16)

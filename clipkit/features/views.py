@@ -16,7 +16,7 @@ class View:
     """A picture made from a picture. Two views with one key show the same of the same picture.
 
     key: part of the feature cache's key ("plain", "flip", "masked/3f9a..."): it covers all that decides the result.
-    make: the upright RGB picture, perhaps decoded at reduced scale, to the one that is preprocessed; leaves it as it is.
+    make: the upright RGB picture, perhaps decoded at reduced scale, to another one, which is preprocessed.
     """
 
     key: str

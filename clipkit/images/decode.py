@@ -100,6 +100,11 @@ def decode(data: bytes, *, limits: Limits = Limits(), fit: int | None = None) ->
         return image
 
 
+def reduces(data: bytes, size: tuple[int, int], fit: int | None) -> bool:
+    """Whether `decode` would give an image of this size at reduced scale: if not, what `fit` is changes nothing."""
+    return fit is not None and _scale(size, fit) > 1 and sniff(data[:1024]) == "JPEG"
+
+
 def _checked_format(data: bytes, limits: Limits) -> str:
     if not data:
         raise RecordError("image-empty", "the image has 0 bytes")

@@ -6,6 +6,7 @@ Temporary files have no name, so that a kill leaves nothing behind. They lie whe
 from __future__ import annotations
 
 import heapq
+import itertools
 import struct
 import tempfile
 from array import array
@@ -87,7 +88,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._data, self._ids = _file(), _file()
-        self._lengths = array("I")
+        self._lengths, self._starts = array("I"), array("Q")
         self.width: int | None = None
         self._same = True
 
@@ -117,6 +118,14 @@ class Rows:
         self._data.seek(0)
         for length in self._lengths:
             yield self._data.read(length)
+
+    def take(self, numbers: Iterable[int]) -> Iterator[bytes]:
+        """The rows of these numbers, from 0, in the order asked for; 8 bytes of memory a row the first time."""
+        if len(self._starts) <= len(self._lengths):
+            self._starts = array("Q", itertools.accumulate(self._lengths, initial=0))
+        for number in numbers:
+            self._data.seek(self._starts[number])
+            yield self._data.read(self._lengths[number])
 
     @property
     def file(self) -> IO[bytes]:

@@ -44,10 +44,11 @@ class Scorer:
 
     needs: of DATA, PIXELS, TEXT. views: views of the image whose features it needs ("plain", "flip", ...), so that the
     verb loads a model; encodes_text: the caption's too. outputs: the fields it may write, dotted:
-    `scores.clip`, `width`.
+    `scores.clip`, `width`. takes: the options it reads.
     """
 
     name: ClassVar[str] = ""
+    takes: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
     views: ClassVar[tuple[str, ...]] = ()
     encodes_text: ClassVar[bool] = False
@@ -101,11 +102,9 @@ class Remembered(Protocol):
 class SetScorer(Scorer):
     """Measures a record among all others, so that everything is read first.
 
-    `remember` gives the bytes to keep of each record, `learn` sees them all, and `score_of` is asked for each.
-    Options in `decides` don't change what is remembered: they may change when a stopped run goes on.
+    `remember` gives the bytes to keep of each record, `learn` sees them all, and `score_of` is asked for each. What is
+    remembered doesn't depend on the options, which may thus change when a stopped run goes on.
     """
-
-    decides: ClassVar[tuple[str, ...]] = ()
 
     def remember(self, sample: Sample) -> bytes:
         """What is to know of one record, from its features."""
