@@ -228,6 +228,8 @@ class _Run:
         if outcome is PASSED:
             assert isinstance(item, Record)
             self.counts.passed += 1
+            if self.sink and self.rejects:  # a store or a pack, which leave it out
+                self.rejects.write(item.encode(), item.origin)
             self._write("", item.encode(), item.origin)
             return
         if key is None and isinstance(outcome, Record) and outcome.line is not None:  # chosen as it came

@@ -202,7 +202,7 @@ def merge_fields(
         raise RecordError("bad-sidecar", f"the .json beside it: {error}") from None
     merged = {name: value for name, value in fields.items() if name != "id" or not named}
     merged.update((name, value) for name, value in own.items() if name not in merged)
-    if caption is not None:
+    if caption is not None and not _same_text(own, caption):
         merged["text"] = caption
     if texts is not None:
         merged["texts"] = texts
@@ -212,13 +212,19 @@ def merge_fields(
 def _both(own: dict[str, msgspec.Raw], caption: str) -> list[object] | None:
     """All captions where the json has another than the one beside it; None where it has not."""
     old = msgspec.json.decode(own["text"])
-    if old is None or old == caption:
+    if old is None or _same_text(own, caption):
         return None
     texts = _list_of_raw.decode(own["texts"]) if "texts" in own else None
     known = [msgspec.json.decode(entry) for entry in texts or ()]
     have = [entry.get("text") if isinstance(entry, dict) else entry for entry in known]
     added = [{"text": one, "source": source} for one, source in ((old, "json"), (caption, "txt")) if one not in have]
     return [*(texts or ()), *added]
+
+
+def _same_text(own: dict[str, msgspec.Raw], caption: str) -> bool:
+    """Whether the json tells the caption beside it, too, but for blanks around it; then its own spelling stays."""
+    text = msgspec.json.decode(own["text"]) if "text" in own else None
+    return isinstance(text, str) and text.strip() == caption
 
 
 def _is_name(value: object) -> bool:
