@@ -19,6 +19,7 @@ import clipkit.stages
 from clipkit.api import run
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Stage
+from clipkit.stream.whole import WholeStage
 
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -27,6 +28,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Head": {},
     "ScanPlain": {},
     "Scan": {"hash": True, "size": True},
+    "Score": {"by": ["clip", "clip-flip", "tmars", "prompts"], "options": {"concepts": ["noise|a photo", "x=a|b|c"]}},
+    "ScoreAmongAll": {"by": ["retrieval-rank", "clip"], "options": {"rank_batch": 4}},
     "Set": {"rename": {}, "values": {"label": "cat"}, "drop": [], "keep": []},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
 }
@@ -104,6 +107,8 @@ def test_alone_or_together_in_any_order_on_any_threads(cls: type[Stage], photos:
     together = encoded(make(cls, photos), records(), workers=3)
     backwards = encoded(make(cls, photos), records()[::-1], workers=1)
     assert together == backwards
+    if issubclass(cls, WholeStage):
+        return  # its answers are about all records there are
     alone: dict[str, bytes] = {}
     for record in records()[:3]:
         alone |= encoded(make(cls, photos), [record])
