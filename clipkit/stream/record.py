@@ -226,6 +226,19 @@ class Record:
             self._values[name] = {k: _value.decode(v) if isinstance(v, Raw) else v for k, v in siblings.items()}
         self.line = None
 
+    def take(self, name: str, other: Record, theirs: str) -> None:
+        """Set a field to what another record has, byte for byte; names may be dotted. KeyError where it has none."""
+        head, _, rest = theirs.partition(".")
+        value = other._raw[theirs] if theirs in other._raw or not rest else other._object(head)[rest]
+        if value is _MISSING:
+            value = other._values[theirs]
+        if not isinstance(value, Raw) or ("." in name and name not in self._raw):
+            self.put(name, value)
+            return
+        self._raw[name] = value
+        self._values.pop(name, None)
+        self.line = None
+
     def add(self, name: str, value: Any, via: str) -> None:
         """Write a value that clipkit made, and in `via` who made it."""
         self.put(name, value)
