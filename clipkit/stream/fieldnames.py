@@ -1,0 +1,68 @@
+"""Fields that a person named and that no record has: mistyped, most likely."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from clipkit.errors import RecordError, UsageError
+from clipkit.stream.record import Record
+
+_LOOKED_AT = 100  # records whose names are remembered
+_LISTED = 12
+_MISSING = object()
+
+
+def field_names(record: Record) -> list[str]:
+    """The names of a record's fields, and of those in its objects, dotted."""
+    names = []
+    for name in record:
+        names.append(name)
+        value = record[name] if name != "via" else None
+        if isinstance(value, dict):
+            names += [f"{name}.{inner}" for inner in value]
+    return names
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """What a mistyped field may have meant, or which fields there are."""
+    names = list(known)
+    last = {other.rpartition(".")[2]: other for other in reversed(names)}
+    close = difflib.get_close_matches(name, names, 1) or [
+        last[found] for found in difflib.get_close_matches(name.rpartition(".")[2], last, 1)
+    ]
+    if close:
+        return f"did you mean {close[0]!r}?"
+    listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return f"there are: {listed}" if listed else None
+
+
+def missing_field(name: str, record: Record) -> RecordError:
+    """The error of a record that lacks a field it needs."""
+    return RecordError("missing-field", f"no field {name!r}", suggestion(name, field_names(record)))
+
+
+class Sought:
+    """Watches records go by for fields that a person named."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.unseen = dict.fromkeys(names)
+        self._known: dict[str, None] = {}
+        self._looked = 0
+
+    def look(self, record: Record) -> None:
+        """Take note of a record's fields. May raise RecordError, as reading a field may."""
+        if not self.unseen:
+            return
+        self._looked += 1
+        for name in list(self.unseen):
+            if record.lookup(name, _MISSING) is not _MISSING:
+                del self.unseen[name]
+        if self.unseen and self._looked <= _LOOKED_AT:
+            self._known |= dict.fromkeys(field_names(record))
+
+    def check(self) -> None:
+        """Raise UsageError if there were records and one of the names was in none of them."""
+        if self._looked and self.unseen:
+            name = next(iter(self.unseen))
+            raise UsageError(f"no record has a field {name!r}", suggestion(name, self._known))
