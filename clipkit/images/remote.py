@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from clipkit import __version__
 from clipkit.errors import RecordError
@@ -23,6 +24,8 @@ _STEP_SECONDS = 10.0  # one connect, one read
 _TOTAL_SECONDS = 60.0  # one request, however slowly it drips
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _HINT = "clipkit fetch downloads with retries and a report"
+_CREDENTIALS = re.compile(r"(?<=//)[^/?#]*@")
+_RESERVED = "!#$%&'()*+,/:;=?@[]~"  # as they are, percent signs too: what is encoded stays encoded
 
 
 def is_public(address: str) -> bool:
@@ -38,6 +41,17 @@ def is_public(address: str) -> bool:
         if inner is not None:
             return is_public(str(inner))
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def said(url: str) -> str:
+    """A URL for a message: short, on one line, without the name and password that it may carry."""
+    return shown(_CREDENTIALS.sub("", url))
+
+
+def request_target(parts: SplitResult) -> str:
+    """What a request asks a server for: path and query, in ASCII."""
+    path, query = quote(parts.path or "/", safe=_RESERVED), quote(parts.query, safe=_RESERVED)
+    return f"{path}?{query}" if query else path
 
 
 def download(
@@ -57,14 +71,14 @@ def download(
         try:
             data, target = _request(url, limits, allowed, total_seconds)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise RecordError("image-remote", f"{shown(url)}: {error or type(error).__name__}", _HINT) from None
+            raise RecordError("image-remote", f"{said(url)}: {error or type(error).__name__}", _HINT) from None
         if target is None:
             break
         url = target
     else:
-        raise RecordError("image-remote", f"{shown(url)}: more than {_REDIRECTS} redirects", _HINT)
+        raise RecordError("image-remote", f"{said(url)}: more than {_REDIRECTS} redirects", _HINT)
     if sniff(data[:1024]) is None:
-        raise RecordError("image-format", f"{shown(url)} is not an image: it looks like {describe(data)}", READ_HERE)
+        raise RecordError("image-format", f"{said(url)} is not an image: it looks like {describe(data)}", READ_HERE)
     return data
 
 
@@ -72,7 +86,7 @@ def _request(url: str, limits: Limits, allowed: Callable[[str], bool], seconds: 
     """One request: the body, or where it redirects to."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RecordError("image-remote", f"{shown(url)}: only http:// and https:// are opened", _HINT)
+        raise RecordError("image-remote", f"{said(url)}: only http:// and https:// are opened", _HINT)
     sock = _connect(parts, allowed)
     # Time-outs are by the step: a server that sends a byte now and then is ended by the clock.
     clock = threading.Timer(seconds, _cut, [sock])
@@ -95,14 +109,13 @@ def _exchange(url: str, parts: SplitResult, sock: socket.socket, limits: Limits)
     connection = http.client.HTTPConnection(parts.netloc.rpartition("@")[2])
     connection.sock = sock
     connection.auto_open = 0  # never to an address that was not checked
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {"User-Agent": f"clipkit/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
-    connection.request("GET", path, headers=headers)
+    connection.request("GET", request_target(parts), headers=headers)
     with contextlib.closing(connection.getresponse()) as response:
         if response.status in (301, 302, 303, 307, 308):
             return b"", urljoin(url, response.headers.get("Location", ""))
         if response.status != 200:
-            raise RecordError("image-remote", f"{shown(url)}: status {response.status} {response.reason}", _HINT)
+            raise RecordError("image-remote", f"{said(url)}: status {response.status} {response.reason}", _HINT)
         if (response.length or 0) > limits.max_bytes:
             raise _too_large(url, limits)
         data = response.read(limits.max_bytes + 1)
@@ -140,4 +153,4 @@ def _checked_address(parts: SplitResult, allowed: Callable[[str], bool]) -> tupl
 
 
 def _too_large(url: str, limits: Limits) -> RecordError:
-    return RecordError("image-too-large", f"{shown(url)} is over the limit of {limits.max_bytes:,} bytes")
+    return RecordError("image-too-large", f"{said(url)} is over the limit of {limits.max_bytes:,} bytes")

@@ -90,7 +90,7 @@ class Stage:
         raise NotImplementedError
 
     def stands(self, lines: list[bytes]) -> bool:
-        """Whether what an earlier run's kept record (its output lines) names is there still; if not, it is done anew."""
+        """Whether what an earlier run's kept record (its output lines) names is there still; else it is done anew."""
         return True
 
     def stop(self) -> None:

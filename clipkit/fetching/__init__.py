@@ -1,0 +1,1 @@
+"""Images from the network into a folder: many at once, polite to each server, trusting none (`clipkit fetch`)."""

@@ -1,0 +1,57 @@
+"""A URL as it is asked for: only http and https, in ASCII, what is percent-encoded kept as it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urljoin, urlsplit
+
+from aiohttp import BasicAuth
+from yarl import URL
+
+from clipkit.fetching.failure import Failure
+from clipkit.images.remote import request_target, said
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """url: for aiohttp, not to be encoded again. host: as it is looked up. auth: the name and password in it."""
+
+    url: URL
+    host: str
+    auth: BasicAuth | None
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises Failure: `fetch-scheme`, `fetch-url`."""
+        text = text.strip(" ")
+        if _CONTROLS.search(text):
+            raise Failure("fetch-url", f"{said(text)}: a URL holds no control characters")
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError as error:
+            raise Failure("fetch-url", f"{said(text)}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+        if parts.scheme not in ("http", "https"):
+            hint = "copy it here first, for example with aws s3 cp or rclone"
+            raise Failure("fetch-scheme", f"{said(text)}: only http:// and https:// are fetched", hint)
+        try:
+            host = URL.build(scheme=parts.scheme, host=parts.hostname or "").raw_host or ""
+        except ValueError:
+            host = ""
+        if not host or host.startswith("."):
+            raise Failure("fetch-url", f"{said(text)}: no name of a host")
+        authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+        try:
+            url = URL(f"{parts.scheme}://{authority}{request_target(parts)}", encoded=True)
+        except ValueError:
+            raise Failure("fetch-url", f"{said(text)}: not an address") from None
+        auth = BasicAuth(unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        return cls(url, host, auth)
+
+    def follow(self, location: str) -> Address:
+        """Where a redirect leads. A name and password go along to the same server only. Raises Failure as `parse`."""
+        there = Address.parse(urljoin(str(self.url), location))
+        return Address(there.url, there.host, self.auth if there.url.origin() == self.url.origin() else None)
