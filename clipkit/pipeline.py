@@ -30,11 +30,13 @@ def stream(
     sink: Sink | None = None,
     open_output: Callable[[str], Sink] | None = None,
     order: Callable[[Record], bytes] | None = None,
+    records: Iterable[Record | BadLine] | None = None,
     **more: Any,
 ) -> ExitCode:
     """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark).
 
     open_output: as `runner.run` takes it. order: records come sorted by this key (`spool.Ordered`).
+    records: what is read instead of the sources that `io` names.
     Raises UsageError for `--shard` where everything must be read first.
     """
     from clipkit.stream.runner import RunOptions, run
@@ -47,7 +49,8 @@ def stream(
     )
     if io.shard and (order or isinstance(stage, WholeStage)):
         raise UsageError("--shard: a part cannot decide for the whole", "leave it out: this reads everything first")
-    records: Iterable[Record | BadLine] = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
+    if records is None:
+        records = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
     if order:
         records = Ordered(records, order)
     return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
