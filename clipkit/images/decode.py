@@ -39,11 +39,15 @@ _LATE_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 @dataclass(frozen=True)
 class Probe:
-    """What a header says. format: as `formats.sniff`; width, height: pixels, after EXIF orientation."""
+    """What a header says. format: as `formats.sniff`; width, height: pixels, after EXIF orientation.
+
+    mode: how the file holds its pixels, as Pillow names it ("RGB", "L", "P", "I;16", ...).
+    """
 
     format: str
     width: int
     height: int
+    mode: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def probe(data: bytes, limits: Limits = Limits()) -> Probe:
         width, height = image.size
         if _may_turn(image, data) and orientation(image) >= 5:
             width, height = height, width
-        return Probe(kind, width, height)
+        return Probe(kind, width, height, image.mode)
 
 
 def decode(data: bytes, *, limits: Limits = Limits(), fit: int | None = None) -> Image.Image:
