@@ -200,6 +200,8 @@ class _Run:
                     outcome = remembered(outcome)
                 elif key and self.journal is not None:
                     self.journal.append(key, journalled(outcome))
+                if isinstance(outcome, RecordError) and self.policy == "fail":  # not only after all is read
+                    self._failed(item, outcome, item.origin)
                 yield item, outcome
                 progress.step(self.counts.failed)
 

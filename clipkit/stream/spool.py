@@ -147,11 +147,12 @@ class Spool:
         self.rows = Rows()
 
     def append(self, item: Record | BadLine, row: bytes | None) -> None:
+        """Take an item at the end. Raises RecordError, and takes nothing, where an id cannot be read."""
+        name = (item.id or "") if isinstance(item, Record) and row is not None else ""
         self._items.write(_frame(save(item)))
         self._has_row.append(row is not None)
         if row is not None:
-            assert isinstance(item, Record)
-            self.rows.append(item.id or "", row)
+            self.rows.append(name, row)
 
     def __len__(self) -> int:
         return len(self._has_row)
@@ -181,7 +182,7 @@ class Ordered:
         self.total = getattr(source, "total", None)
 
     def __iter__(self) -> Iterator[Record | BadLine]:
-        runs: list[IO[bytes]] = []
+        runs = _Runs()
         try:
             held: list[tuple[bytes, bytes]] = []
             size = 0
@@ -191,15 +192,12 @@ class Ordered:
                 held.append((key, data))
                 size += len(key) + len(data) + 200  # what Python adds
                 if size >= self._chunk:
-                    runs.append(_run(_sorted(held)))
+                    runs.append(_sorted(held))
                     held, size = [], 0
-                    if len(runs) == _MERGED:
-                        runs = [_run(_merged(runs))]
-            for _, data in heapq.merge(_merged(runs), _sorted(held), key=_first):
+            for _, data in heapq.merge(runs.merged(), _sorted(held), key=_first):
                 yield restore(data)
         finally:
-            for run in runs:
-                run.close()
+            runs.close()
 
     def _keyed(self, item: Record | BadLine) -> tuple[bytes, Record | BadLine]:
         if isinstance(item, BadLine):
@@ -210,6 +208,40 @@ class Ordered:
             return b"\x00" + self._key(item), item
         except RecordError as error:
             return b"\xff", failed(item, error)
+
+
+class _Runs:
+    """Sorted runs on disk, oldest first. So many of one size become one of the next, so that a record is rewritten
+    as often as the logarithm of their number says, and few files are open.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: list[list[IO[bytes]]] = []  # runs of records, runs of runs, ...; those of a size are in order
+
+    def append(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take sorted pairs that come after all before."""
+        run = _run(pairs)
+        for same in self._sizes:
+            same.append(run)
+            if len(same) < _MERGED:
+                return
+            run = _run(_merged(same))
+            _close(same)
+        self._sizes.append([run])
+
+    def merged(self) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs in order; equal keys as they came."""
+        return _merged([run for same in reversed(self._sizes) for run in same])
+
+    def close(self) -> None:
+        for same in self._sizes:
+            _close(same)
+
+
+def _close(runs: list[IO[bytes]]) -> None:
+    for run in runs:
+        run.close()
+    runs.clear()
 
 
 def _first(pair: tuple[bytes, bytes]) -> bytes:

@@ -11,7 +11,7 @@ from clipkit.stream.outcomes import PASSED
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import Rows, Spool, failed
-from clipkit.stream.stage import Outcome, Row, Stage
+from clipkit.stream.stage import Drop, Outcome, Row, Stage
 
 
 class WholeStage(Stage):
@@ -49,11 +49,17 @@ def second_pass(
     with contextlib.closing(Spool()) as spool:
         for item, outcome in results:
             if isinstance(outcome, Row):
-                spool.append(item, outcome.data)
+                try:
+                    spool.append(item, outcome.data)
+                except RecordError as error:
+                    assert isinstance(item, Record)
+                    spool.append(failed(item, error), None)
             elif isinstance(outcome, RecordError) and isinstance(item, Record):
                 spool.append(failed(item, outcome), None)
-            else:
+            elif isinstance(item, BadLine) or outcome is PASSED:
                 spool.append(item, None)
+            else:
+                raise TypeError(f"{type(stage).__name__}.process gave {type(outcome).__name__}, not a Row")
         stage.learn(spool.rows)
         number = 0
         for item, row in spool:
@@ -62,8 +68,17 @@ def second_pass(
             elif row is None:
                 yield item, PASSED
             else:
-                try:
-                    yield item, stage.decide(item, row, number)
-                except RecordError as error:
-                    yield item, error
+                yield item, _decided(stage, item, row, number)
                 number += 1
+
+
+def _decided(stage: WholeStage, record: Record, row: bytes, number: int) -> Outcome:
+    """As `decide` says; a record that fails or is dropped is as it came, whatever was done to it."""
+    before = record.encode()
+    try:
+        outcome = stage.decide(record, row, number)
+    except RecordError as error:
+        outcome = error
+    if isinstance(outcome, RecordError | Drop) and record.line is not before:
+        record.restore(before)
+    return outcome
