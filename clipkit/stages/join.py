@@ -42,7 +42,7 @@ class Join(Stage):
         right = SourceOptions((self.config["right"],), root=self.runtime.get("root"))
         self._right = Lookup(open_source(right, note=self._said.append), self._right_key)
         if self._on != "id":
-            self._right_fields.check()
+            self._right_fields.check(self.config["right"])
 
     def _right_key(self, record: Record) -> bytes | None:
         return self._key(record, self._right_fields)
@@ -96,14 +96,16 @@ class Join(Stage):
 
     def _take_via(self, record: Record, partner: Record, theirs: str) -> None:
         """What `via` says of a field comes with it, and what it said before goes."""
-        made, makers = record.get("via"), partner.get("via")
-        name = self.config["prefix"] + theirs
+        prefix = self.config["prefix"]
+        made, theirs_made = record.get("via"), partner.get("via")
+        makers = {prefix + name: maker for name, maker in theirs_made.items()} if isinstance(theirs_made, dict) else {}
+        name = prefix + theirs
         for old in list(made) if isinstance(made, dict) else ():
-            if old == name or old.startswith(name + "."):
+            if (old == name or old.startswith(name + ".")) and old not in makers:
                 record.discard(f"via.{old}")
-        for new in makers if isinstance(makers, dict) else ():
-            if new == theirs or new.startswith(theirs + "."):
-                record.put(f"via.{self.config['prefix']}{new}", makers[new])
+        for new, maker in makers.items():
+            if new == name or new.startswith(name + "."):
+                record.put(f"via.{new}", maker)
         if record.get("via") == {}:
             del record["via"]
 

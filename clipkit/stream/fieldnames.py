@@ -61,8 +61,8 @@ class Sought:
         if self.unseen and self._looked <= _LOOKED_AT:
             self._known |= dict.fromkeys(field_names(record))
 
-    def check(self) -> None:
-        """Raise UsageError if there were records and one of the names was in none of them."""
+    def check(self, where: str | None = None) -> None:
+        """Raise UsageError if there were records and one of the names was in none of them. where: the source."""
         if self._looked and self.unseen:
             name = next(iter(self.unseen))
-            raise UsageError(f"no record has a field {name!r}", suggestion(name, self._known))
+            raise UsageError(f"no record has a field {name!r}", suggestion(name, self._known), where=where)

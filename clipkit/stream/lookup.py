@@ -14,6 +14,7 @@ from clipkit.stream.spool import restore, save
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 _BUFFER = 1 << 14  # what a look-up reads at once; neighbours are found in it
+_LEAVE_ONE = "leave one of the two there: which is the partner?"
 
 
 class Lookup:
@@ -42,7 +43,8 @@ class Lookup:
 
     def _append(self, item: Record | BadLine) -> None:
         if isinstance(item, BadLine):
-            raise ClipkitError(item.error.message, item.error.hint, where=item.error.where or item.where)
+            hint = _LEAVE_ONE if item.error.kind == "duplicate-id" else item.error.hint
+            raise ClipkitError(item.error.message, hint, where=item.error.where or item.where)
         if item.get("error") is not None:
             self.failed += 1
             return
@@ -56,8 +58,8 @@ class Lookup:
             other = self._record(before)
             if key == self._key(other) or key in self._clashing:
                 raise ClipkitError(
-                    f"{key.decode()} is also in {other.where}: which of the two is the partner?",
-                    "leave one: clipkit dedup, or filter",
+                    f"{key.decode()} is also that of {other.where}",
+                    _LEAVE_ONE,
                     where=item.where,
                 )
             self._clashing[key] = number
