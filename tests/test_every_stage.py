@@ -24,6 +24,7 @@ from clipkit.stream.whole import WholeStage
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Cat": {},
+    "Dedup": {"by": ["bytes", "pixels", "phash", "text", "semantic"], "mark": True},
     "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
     "Fetch": {"to": "fetched"},
     "Head": {},
