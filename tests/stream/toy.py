@@ -62,7 +62,7 @@ class InlineToy(Toy):
 
 
 class WholeToy(WholeStage):
-    """Adds the rank of `text` by its sha256; drops ranks below `drop`; fails on "bad" and, when it decides, on "late"."""
+    """Adds the rank of `text` by its sha256; drops ranks below `drop`; fails on "bad" and, deciding, on "late"."""
 
     verb = "toy"
     reads = ("text",)
