@@ -157,7 +157,7 @@ class _Coco:
         captions = [sample.text] if sample.text is not None else []
         texts = record.get("texts")
         if isinstance(texts, list):
-            told = [entry.get("text") for entry in texts if isinstance(entry, dict)]
+            told = [entry.get("text") if isinstance(entry, dict) else entry for entry in texts]
             captions = list(dict.fromkeys([*captions, *(text for text in told if isinstance(text, str))]))
         for name in ("id", "text", "texts"):
             if name in record:

@@ -50,7 +50,7 @@ class PackSink:
         self._open: _Open | None = None
         self._copies = _Copies()
         self._counts: Counter[str] = Counter()
-        check_target(self._folder, layout, resume=resume, restart=restart)
+        check_target(Path(folder), layout, resume=resume, restart=restart)
 
     def key(self, record: Record) -> bytes:
         """What the records are to be sorted by. Every record passes here before the first is written.

@@ -50,7 +50,8 @@ class Pack(Stage):
     @property
     def notices(self) -> list[str]:
         """What a person should hear at the end of a run."""
-        return [f"{self._without:,} records had no image: only their text was packed"] if self._without else []
+        counted = f"{self._without:,} record{'s' * (self._without > 1)}"
+        return [f"{counted} had no image: only the text was packed"] if self._without else []
 
     def stamp(self, record: Record) -> str:
         image = record.get("image") if self.opens_images else None
