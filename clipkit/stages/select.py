@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
 
 from clipkit.errors import RecordError, UsageError
 from clipkit.stream.record import Record
+from clipkit.stream.rows import Columns
+from clipkit.stream.selecting import HELD, Selecting
 from clipkit.stream.stage import Outcome, Stage
 from clipkit.stream.table import Column
 
@@ -21,14 +24,16 @@ RECORD_COLUMNS = (
 )
 
 
-class Cat(Stage):
+class Cat(Selecting):
     """Keeps every record as it is, byte for byte."""
 
     verb: ClassVar[str] = "cat"
-    inline: ClassVar[bool] = True
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return items
+
+    def row_test(self, columns: Columns) -> Callable[[Any], int]:
+        return lambda row: HELD
 
 
 class Head(Cat):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,20 @@ class Counts:
     @property
     def add_up(self) -> bool:
         return self.read == self.kept + self.dropped + self.failed + self.passed
+
+    def choose(self, kept: int, drops: Counter[str]) -> None:
+        """Count records that were decided together."""
+        self.kept += kept
+        self.dropped += drops.total()
+        self.drops.update(drops)
+
+    def funnel(self, steps: Sequence[str]) -> Iterator[str]:
+        """For each reason for which a stage drops, in its order, a line: how many it took, and how many were left."""
+        left = self.kept + self.dropped
+        width = len(f"{left:,}")
+        for step in dict.fromkeys(steps):
+            left -= self.drops[step]
+            yield f"  {self.drops[step]:>{width},} dropped, {left:>{width},} left: {step}"
 
     def summary(self, verb: str, seconds: float) -> str:
         """One line for people."""

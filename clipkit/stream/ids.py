@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 
@@ -91,6 +96,105 @@ class HashTable:
                 while keys[slot]:
                     slot = (slot + 1) & mask
                 keys[slot], values[slot] = hash64, value
+
+    def insert_new(self, keys: Sequence[int], values: Sequence[int]) -> bool:
+        """Set keys that must all be new and different, some thousands at once: False, and nothing is set, if not."""
+        import numpy as np
+
+        new = np.asarray(keys, np.uint64)
+        if not len(new):
+            return True
+        if not new.all() or len(np.unique(new)) < len(new):
+            return False
+        while self._size + len(new) > self._room:
+            self._double()
+        table, mask = np.frombuffer(self._keys, np.uint64), np.uint64(self._mask)
+        slots = new & mask
+        waiting = np.arange(len(new))  # those whose slot was taken by another key
+        while len(waiting):
+            found = table[slots[waiting]]
+            if (found == new[waiting]).any():
+                return False
+            waiting = waiting[found != 0]
+            slots[waiting] = (slots[waiting] + np.uint64(1)) & mask
+        self._place(new, np.asarray(values, np.uint64))
+        self._size += len(new)
+        return True
+
+    def _double(self) -> None:
+        """As `_grow`, with arrays."""
+        import numpy as np
+
+        keys, values = np.frombuffer(self._keys, np.uint64), np.frombuffer(self._values, np.uint64)
+        used = keys != 0
+        keys, values = keys[used], values[used]
+        self._allocate(2 * len(self._keys))
+        self._place(keys, values)
+
+    def _place(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Write keys, each of them new, into free slots: all to their first choice, and who lost it to the next."""
+        import numpy as np
+
+        table, held = np.frombuffer(self._keys, np.uint64), np.frombuffer(self._values, np.uint64)
+        mask = np.uint64(self._mask)
+        slots = keys & mask
+        while len(keys):
+            free = table[slots] == 0
+            table[slots[free]] = keys[free]
+            won = table[slots] == keys
+            held[slots[won]] = values[won]
+            lost = ~won
+            keys, values, slots = keys[lost], values[lost], (slots[lost] + np.uint64(1)) & mask
+
+
+_FEW = 1 << 19  # ids up to which a set is used, which needs no array library
+
+
+class UniqueIds:
+    """Ids of which each may come once, and where each came; they can be noted in bulk. Hashed as in SeenIds.
+
+    Up to half a million are in a set, 100 bytes each; then all move to a table of 24 to 48 bytes each.
+    """
+
+    def __init__(self) -> None:
+        self._set: set[int] = set()
+        self._hashes, self._places = array("Q"), array("Q")  # of the set, in the order in which they came
+        self._table: HashTable | None = None
+
+    def add(self, name: str, place: int) -> int | None:
+        """Note an id; where it came before if it did, else None."""
+        key = hash(name) & _WORD
+        if self._table is None:
+            if key not in self._set:
+                self._note((key,), (place,))
+                return None
+            self._to_table()
+        assert self._table is not None
+        return self._table.setdefault(key, place)
+
+    def add_all(self, names: Sequence[str], places: Sequence[int]) -> bool:
+        """Note many ids; False, with none of them noted, if one was seen before or comes twice."""
+        keys = [key & _WORD for key in map(hash, names)]
+        if self._table is not None:
+            return self._table.insert_new(keys, places)
+        if not self._set.isdisjoint(keys) or len(set(keys)) < len(keys):
+            return False
+        self._note(keys, places)
+        return True
+
+    def _note(self, keys: Sequence[int], places: Sequence[int]) -> None:
+        self._set.update(keys)
+        self._hashes.extend(keys)
+        self._places.extend(places)
+        if len(self._set) > _FEW:
+            self._to_table()
+
+    def _to_table(self) -> None:
+        self._table = HashTable()
+        if not self._table.insert_new(self._hashes, self._places):  # one hashes to 0, the mark of a free slot
+            for key, place in zip(self._hashes, self._places, strict=True):
+                self._table.set(key, place)
+        self._set, self._hashes, self._places = set(), array("Q"), array("Q")
 
 
 class SeenIds:

@@ -24,13 +24,13 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self, failed: int) -> None:
-        """One more record is done; `failed` of all so far."""
-        self._steps += 1
+    def step(self, failed: int, count: int = 1) -> None:
+        """So many more records are done; `failed` of all so far."""
+        self._steps += count
         if self._bar is not None:
             if failed:
                 self._bar.set_postfix_str(f"{failed} failed", refresh=False)
-            self._bar.update()
+            self._bar.update(count)
         elif time.monotonic() >= self._due:
             from tqdm import tqdm
 

@@ -22,8 +22,10 @@ from clipkit.stream.journal import Entry, Journal, unfinished
 from clipkit.stream.outcomes import PASSED, failed_record, journalled, remembered
 from clipkit.stream.progress import Progress
 from clipkit.stream.record import Record, encode_json
+from clipkit.stream.selecting import select
 from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
+from clipkit.stream.sources.blocks import Chosen
 from clipkit.stream.stage import Drop, Stage
 from clipkit.stream.table import Column, TableSink
 from clipkit.stream.whole import WholeStage, second_pass
@@ -174,17 +176,23 @@ class _Run:
 
     def _loop(self, progress: Progress) -> None:
         workers = self.options.workers or available_cores()
-        results: Any = execute(self.stage, self.source, workers=workers, decide=self._decide)
+        results: Any = None if self.options.mark else select(self.stage, self.source, self._decide)
+        results = results or execute(self.stage, self.source, workers=workers, decide=self._decide)
         whole = isinstance(self.stage, WholeStage)
         if isinstance(self.stage, WholeStage):  # progress is shown as it reads
             results = second_pass(self.stage, self._first_pass(results, progress))
         last_flush = time.monotonic()
         with contextlib.closing(results):
             for item, outcome in results:
-                self.counts.read += 1
-                self._settle(item, outcome)
+                count = item.read if isinstance(item, Chosen) else 1
+                self.counts.read += count
+                if isinstance(item, Chosen):
+                    self.counts.choose(len(item.kept), item.drops)
+                    sinks.write_lines(self.outputs[""], item.kept, item.origin)
+                else:
+                    self._settle(item, outcome)
                 if not whole:
-                    progress.step(self.counts.failed)
+                    progress.step(self.counts.failed, count)
                 now = time.monotonic()
                 if now - last_flush > 0.1:
                     self.outputs[""].flush()
@@ -361,6 +369,8 @@ class _Run:
         troubled = code is ExitCode.SOME_FAILED
         if troubled or (_seen(sys.stderr) and not self.options.quiet):
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
+            for line in self.counts.funnel(getattr(self.stage, "steps", ())):
+                print(printable(line), file=sys.stderr)
 
 
 def _readable(error: BaseException) -> BaseException:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from clipkit.errors import RecordError
-from clipkit.stream.ids import SeenIds
+from clipkit.stream.ids import SeenIds, UniqueIds
 from clipkit.stream.record import Record
 from clipkit.stream.sources.context import KEPT, BadLine, Input, Item, Reading, arrived_failed
 from clipkit.stream.sources.places import Places
@@ -21,6 +22,7 @@ class Naming:
         self._places = places
         self._suffix = suffix
         self._seen = SeenIds()
+        self._unique = UniqueIds()
 
     def settle(self, record: Record, reading: Reading, index: int) -> tuple[str | None, Item]:
         """The id a record came with or that its image gives (None for neither), and the record with its final id.
@@ -41,12 +43,20 @@ class Naming:
             return None, _bad(record, reading, error)
         if self._suffix:
             return name, self._suffixed(record, name)
-        first = self._seen.add(name, index << _NUMBER_BITS | reading.number)
+        first = self._unique.add(name, index << _NUMBER_BITS | reading.number)
         if first is None:
             return name, record
         message = f"id {name!r} is also that of {self._place(first, name)}"
         hint = "ids name records: give each its own, or use --dup-ids suffix"
         return name, _bad(record, reading, RecordError("duplicate-id", message, hint, where=record.where))
+
+    def settle_all(self, names: Sequence[str], numbers: Sequence[int], index: int) -> bool:
+        """Note the ids of many records, in normal form, at these lines of an input.
+
+        False, with none of them noted, if one was seen before or comes twice.
+        """
+        first = index << _NUMBER_BITS
+        return self._unique.add_all(names, [first | number for number in numbers] if first else numbers)
 
     def _suffixed(self, record: Record, name: str) -> Record:
         count = self._seen.add(name, 1)

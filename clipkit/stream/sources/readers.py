@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,9 +16,12 @@ from clipkit.stream.sources.inputs import kind_of_bytes
 from clipkit.stream.sources.lines import read_lines
 from clipkit.stream.sources.opening import CHUNK, Chunks, open_chunks
 
+# What makes of an input's lines something to pass on: `read_lines`, or one that decides them as it reads.
+Lines = Callable[[Reading, Chunks], Iterator[Any]]
 
-def read(reading: Reading) -> Iterator[Item]:
-    """The records of one input, ids not yet settled."""
+
+def read(reading: Reading, lines: Lines = read_lines) -> Iterator[Any]:
+    """The records of one input, ids not yet settled; of JSON Lines and references, whatever `lines` gives."""
     match reading.input.kind:
         case "folder" | "image":
             from clipkit.stream.sources.folders import read_folder, read_image_file
@@ -35,7 +38,7 @@ def read(reading: Reading) -> Iterator[Item]:
         case "reference":
             return _read_reference(reading)
         case _:
-            return _read_text(reading)
+            return _read_text(reading, lines)
 
 
 def count_items(inputs: list[Input]) -> int | None:
@@ -68,7 +71,7 @@ def _read_reference(reading: Reading) -> Iterator[Item]:
     yield reading.made({"id": reading.places.id_of(image), "image": image}, where=reading.input.shown)
 
 
-def _read_text(reading: Reading) -> Iterator[Item]:
+def _read_text(reading: Reading, lines: Lines) -> Iterator[Any]:
     """Inputs that are text, perhaps packed, read from front to end."""
     path, kind = reading.input.path, reading.input.kind
     try:
@@ -91,7 +94,7 @@ def _read_text(reading: Reading) -> Iterator[Item]:
         elif kind == "json":
             yield from _read_json(reading, chunks)
         else:
-            yield from read_lines(reading, chunks)
+            yield from lines(reading, chunks)
 
 
 def _stdin(reading: Reading) -> Any:

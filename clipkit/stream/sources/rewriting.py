@@ -18,13 +18,13 @@ def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
     The path is then rewritten so that it holds from the root, and a record that had no id gets the one its path
     gave before that, written out: later verbs see the new path, and the id must stay.
     """
-    places, folder = reading.places, os.path.dirname(os.path.abspath(reading.input.path))
+    places = reading.places
     own: bool | None = None
     for item in items:
         if own is not False and isinstance(item, Record):
             image = _local_image(item)
             if image is not None and own is None:
-                own = not places.exists(image) and Places(folder).exists(image)
+                own = lies_beside(image, reading)
                 if own:
                     reading.note(f"{reading.input.shown}: images are taken from its own folder")
             if image is not None and own:
@@ -32,12 +32,22 @@ def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
         yield item
 
 
+def lies_beside(image: str, reading: Reading) -> bool:
+    """Whether a relative path leads to a file from the manifest's own folder, and from the root it does not."""
+    folder = os.path.dirname(os.path.abspath(reading.input.path))
+    return not reading.places.exists(image) and Places(folder).exists(image)
+
+
 def _local_image(record: Record) -> str | None:
     """The `image` of a record if it is a relative path; None also for a record that came with an error."""
     try:
-        image = None if arrived_failed(record) else record.get("image")
+        return relative_image(None if arrived_failed(record) else record.get("image"))
     except RecordError:
         return None
+
+
+def relative_image(image: object) -> str | None:
+    """The `image` of a record if it is a relative path."""
     return image if isinstance(image, str) and image and is_local(image) and not os.path.isabs(image) else None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 from clipkit.errors import UsageError
 from clipkit.stream.record import Record
+from clipkit.stream.sources.blocks import Blocks, Chosen
 from clipkit.stream.sources.context import Input, Item, Note, Reading, SourceOptions
 from clipkit.stream.sources.inputs import expand
 from clipkit.stream.sources.naming import Naming
@@ -18,6 +19,7 @@ from clipkit.stream.sources.readers import count_items, read
 from clipkit.stream.sources.rewriting import beside, labelled
 
 _MANIFESTS = frozenset(("jsonl", "lines", "csv", "tsv", "parquet"))
+_LINES = frozenset(("jsonl", "lines"))
 _COUNTED = frozenset(("jsonl", "lines", "csv", "tsv", "json", "tar"))
 
 
@@ -102,12 +104,38 @@ class Source:
     def _items(self) -> Iterator[Item]:
         for index, item in enumerate(self._inputs):
             reading = self._reading = Reading(item, self._options, self._places, self._note, self._stdin)
-            items = read(reading)
-            if item.kind in _MANIFESTS and item.path != "-":
-                items = beside(items, reading)
-            if self._options.label_from:
-                items = labelled(items, self._places)
-            yield from self._settled(items, reading, index)
+            yield from self._given(reading, index)
+            self._bytes_before += reading.bytes_read
+            self._reading = None
+
+    def _given(self, reading: Reading, index: int) -> Iterator[Item]:
+        """The items of one input."""
+        items = read(reading)
+        if reading.input.kind in _MANIFESTS and reading.input.path != "-":
+            items = beside(items, reading)
+        if self._options.label_from:
+            items = labelled(items, self._places)
+        return self._settled(items, reading, index)
+
+    @property
+    def plain(self) -> bool:
+        """Whether records are as they are read, each of them, with the ids they have: then `selected` may be used."""
+        options = self._options
+        changed = options.mapping or options.label_from or options.dup_ids == "suffix"
+        return not (changed or self._by_hash or options.limit is not None)
+
+    def selected(self, row: type[Any], test: Callable[[Any], int], steps: Sequence[str]) -> Iterator[Item | Chosen]:
+        """As iterating, but lines that are records with a row are decided at once, a block of them together.
+
+        row: what `Columns.row` made. test: of a row: HELD, or the number of the step that drops it; if it raises, the
+        record is given instead.
+        """
+        for index, item in enumerate(self._inputs):
+            reading = self._reading = Reading(item, self._options, self._places, self._note, self._stdin)
+            if item.kind in _LINES:
+                yield from read(reading, Blocks(row, test, steps, self._naming, index).read)
+            else:
+                yield from self._given(reading, index)
             self._bytes_before += reading.bytes_read
             self._reading = None
 

@@ -57,6 +57,11 @@ def clauses(text: str) -> list[Clause]:
     return [Clause(" ".join(text[part.start : part.end].split()), part) for part in _joined(_Parser(text).read())]
 
 
+def uses(clause: Clause, function: str) -> bool:
+    """Whether a clause calls a function."""
+    return any(isinstance(node, Call) and node.name == function for node in walk(clause.node))
+
+
 def _joined(node: Node) -> Iterator[Node]:
     if isinstance(node, Logic) and node.op == "and":
         for part in node.operands:
