@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"errors", "images"},
     "fetching": {"errors", "images", "terminal"},
     "text": {"errors", "models"},
-    "features": {"errors", "stream", "images", "models", "text"},
+    "features": {"errors", "references", "stream", "images", "models", "text"},
     "methods": {"errors", "registry", "stream", "features", "images", "models", "text"},
     "packing": {"errors", "references", "stream", "images"},
     "stages": {
