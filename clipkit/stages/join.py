@@ -113,8 +113,8 @@ class Join(Stage):
     def notices(self) -> list[str]:
         """How many found a partner, on either side, where not all did."""
         said, right = list(self._said), self._right
-        if self._on != "id" and self._left_fields.unseen and self._read:
-            said.append(f"no record had the field {self._on!r}")
+        if self._on != "id":
+            said += [f"{message}; {hint}" for message, hint in self._left_fields.problems()]
         if self._partners < self._read or right.found < len(right):
             said.append(
                 f"{self._partners:,} of {self._read:,} records have a partner; "

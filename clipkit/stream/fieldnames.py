@@ -61,8 +61,12 @@ class Sought:
         if self.unseen and self._looked <= _LOOKED_AT:
             self._known |= dict.fromkeys(field_names(record))
 
+    def problems(self) -> list[tuple[str, str | None]]:
+        """What to say of each name that none of the records had, and a hint; nothing if there was no record."""
+        said = [(f"no record has a field {name!r}", suggestion(name, self._known)) for name in self.unseen]
+        return said if self._looked else []
+
     def check(self, where: str | None = None) -> None:
         """Raise UsageError if there were records and one of the names was in none of them. where: the source."""
-        if self._looked and self.unseen:
-            name = next(iter(self.unseen))
-            raise UsageError(f"no record has a field {name!r}", suggestion(name, self._known), where=where)
+        for message, hint in self.problems():
+            raise UsageError(message, hint, where=where)

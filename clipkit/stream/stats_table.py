@@ -1,0 +1,110 @@
+"""What `Stats` found, as text for people."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from clipkit.stream.stats import BINS
+from clipkit.stream.table import display_width, fit
+from clipkit.terminal import printable
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ASCII = ".:-=+*%#"
+_SHOWN = ("min", "p5", "p25", "p50", "p75", "p95", "max", "mean")
+_NAME = 32  # cells of a field's name, at most
+_GAP = "  "
+
+
+def lines_of(summary: dict[str, Any], encoding: str) -> Iterator[str]:
+    """The lines of a summary, as wide as the terminal (COLUMNS wins). encoding: of the stream they go to."""
+    blocks = _BLOCKS if _can_show(_BLOCKS, encoding) else _ASCII
+    for line in _lines(summary, blocks):
+        yield (
+            line.replace("…", "..").encode(encoding, "backslashreplace").decode(encoding) if blocks is _ASCII else line
+        )
+
+
+def _lines(summary: dict[str, Any], blocks: str) -> Iterator[str]:
+    yield from _heading(summary)
+    fields = summary["fields"]
+    width = shutil.get_terminal_size((100, 24)).columns
+    if fields:
+        rows = [[name, _types(field), *_counts(field), _top(field)] for name, field in fields.items()]
+        yield ""
+        yield from _grid(
+            ["field", "type", "count", "missing", "distinct", "most frequent"], rows, width, lefts=(0, 1, 5)
+        )
+    numbers = {name: field["numbers"] for name, field in fields.items() if "numbers" in field}
+    if numbers:
+        rows = [
+            [name, *(_short(found[part]) for part in _SHOWN), histogram(found["histogram"]["counts"], blocks)]
+            for name, found in numbers.items()
+        ]
+        yield ""
+        yield from _grid(["numbers", *_SHOWN, "p1 to p99"], rows, width, lefts=(0, len(_SHOWN) + 1))
+
+
+def histogram(counts: Sequence[int], blocks: str) -> str:
+    """Counts as a row of characters: blank for none, the lowest for few, the highest for the most."""
+    most = max(counts)
+    if len(counts) == 1:  # one value only
+        return blocks[-1]
+    return "".join(blocks[-(-count * len(blocks) // most) - 1] if count else " " for count in counts).ljust(BINS)
+
+
+def _heading(summary: dict[str, Any]) -> Iterator[str]:
+    yield f"{summary['records']:,} records"
+    for name, what in (
+        ("unreadable", "lines are no records"),
+        ("errors", "with an error"),
+        ("drops", "marked as dropped"),
+    ):
+        if counts := summary[name]:
+            listed = ", ".join(f"{printable(kind)} {count:,}" for kind, count in list(counts.items())[:8])
+            yield f"{sum(counts.values()):,} {what}: {listed}{', ...' if len(counts) > 8 else ''}"
+
+
+def _types(field: dict[str, Any]) -> str:
+    return ", ".join(field["types"])
+
+
+def _counts(field: dict[str, Any]) -> list[str]:
+    distinct = f"{'' if field['distinct_exact'] else '>= '}{field['distinct']:,}" if "distinct" in field else ""
+    return [f"{field['count']:,}", f"{field['missing']:,}", distinct]
+
+
+def _top(field: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{str(value).lower() if isinstance(value, bool) else printable(fit(value, 24).rstrip())} {count:,}"
+        for value, count in field.get("top", [])[:5]
+    )
+
+
+def _short(value: int | float | None) -> str:
+    """A number in a few cells: whole ones as they are, others with four digits."""
+    if value is None:
+        return ""
+    if value == int(value) and abs(value) < 10_000_000:
+        return str(int(value))
+    return f"{value:.4g}"
+
+
+def _can_show(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _grid(heads: list[str], rows: list[list[str]], width: int, lefts: Sequence[int]) -> Iterator[str]:
+    """Rows under their heads. Names are cut at 32 cells, the last column where the line ends; numbers never are."""
+    table = [heads, *rows]
+    widths = [max(display_width(printable(row[column])) for row in table) for column in range(len(heads))]
+    widths[0] = min(widths[0], _NAME)
+    widths[-1] = max(8, min(widths[-1], width - sum(widths[:-1]) - len(_GAP) * (len(heads) - 1)))
+    for row in table:
+        cells = (fit(cell, widths[i], right=i not in lefts) for i, cell in enumerate(row))
+        yield _GAP.join(cells).rstrip()
