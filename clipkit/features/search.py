@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clipkit.features.embedder import Embedder
 
 DECIMALS: Final = 6
-_BLOCK: Final = 16_384  # rows of a store at once
+_BLOCK: Final = 4_096  # rows of a store at once
 _DOUBT: Final = 1e-5  # more than what a product in float32 and the rounding may be off
 _WEIGHT: Final = re.compile(r"(\d+(?:\.\d+)?):(?=.)", re.DOTALL)
 
@@ -84,9 +84,10 @@ def search_store(store: Store, query: np.ndarray, count: int, least: float | Non
     found: list[Hit] = []
     floor = -np.inf if least is None else least
     for ids, rows in store.blocks("image", _BLOCK):
-        near = np.flatnonzero(rows @ narrow >= floor - _DOUBT)
+        scores = rows @ narrow
+        near = np.flatnonzero(scores >= floor - _DOUBT)
         if len(near) > count:  # of these only the best can be among the best of all
-            scores = rows[near] @ narrow
+            scores = scores[near]
             near = near[scores >= np.partition(scores, -count)[-count] - 2 * _DOUBT]
         found = best((*found, *((similarity(rows[n], query), ids[n], -1) for n in near)), count, least)
         if len(found) == count:
@@ -96,12 +97,18 @@ def search_store(store: Store, query: np.ndarray, count: int, least: float | Non
 
 def lines(store: Store, ids: Sequence[str]) -> Iterator[bytes]:
     """The records of a store by id, in this order, as `Store.records` gives them."""
-    places = [store.find(name) for name in ids]
-    held = dict(_read(store, {place for place in places if place is not None}))
-    yield from (held[place] for place in places if place is not None)
+    wanted = set(ids)
+    places = {
+        name: Place(part, row)
+        for part in range(store.parts)
+        for row, name in enumerate(store.ids(part))
+        if name in wanted
+    }
+    held = dict(_read(store, places.values()))
+    return (held[places[name]] for name in ids)
 
 
-def _read(store: Store, places: set[Place]) -> Iterator[tuple[Place, bytes]]:
+def _read(store: Store, places: Collection[Place]) -> Iterator[tuple[Place, bytes]]:
     """The row groups that hold them, one at a time."""
     import pyarrow.parquet
 

@@ -133,6 +133,11 @@ class Store:
                 f"run: clipkit embed SOURCE -o {self.folder} --model {identity.name}; or name the model they are of",
             )
 
+    @property
+    def parts(self) -> int:
+        """How many parts it has."""
+        return len(self._rows)
+
     def ids(self, part: int) -> list[str]:
         """The ids of one part, in row order."""
         ids: list[str] = self._column("id", part).to_pylist()
