@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
-from aiohttp import BasicAuth
 from yarl import URL
 
 from clipkit.fetching.failure import Failure
@@ -17,11 +17,11 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """url: for aiohttp, not to be encoded again. host: as it is looked up. auth: the name and password in it."""
+    """url: for aiohttp, not to be encoded again. host: as it is looked up. auth: its name and password, as a header."""
 
     url: URL
     host: str
-    auth: BasicAuth | None
+    auth: str | None
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -48,10 +48,14 @@ class Address:
             url = URL(f"{parts.scheme}://{authority}{request_target(parts)}", encoded=True)
         except ValueError:
             raise Failure("fetch-url", f"{said(text)}: not an address") from None
-        auth = BasicAuth(unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        return cls(url, host, auth)
+        return cls(url, host, _basic(parts.username, parts.password or "") if parts.username else None)
 
     def follow(self, location: str) -> Address:
         """Where a redirect leads. A name and password go along to the same server only. Raises Failure as `parse`."""
         there = Address.parse(urljoin(str(self.url), location))
         return Address(there.url, there.host, self.auth if there.url.origin() == self.url.origin() else None)
+
+
+def _basic(name: str, password: str) -> str:
+    pair = f"{unquote(name)}:{unquote(password)}".encode("utf-8", "surrogatepass")
+    return f"Basic {base64.b64encode(pair).decode()}"

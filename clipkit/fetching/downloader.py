@@ -212,9 +212,10 @@ class Downloader:
         """One request: what was saved, or where it redirects to. Raises Failure, RecordError, ClipkitError."""
         at, arrival = job.at, self._folder.arrival(job.url)
         self._resolver.check_literal(at.host)
+        headers = {"Authorization": at.auth} if at.auth else None
         try:
             with explained(job.url, self._manners.timeout):
-                async with self._session.get(at.url, auth=at.auth, allow_redirects=False) as response:
+                async with self._session.get(at.url, headers=headers, allow_redirects=False) as response:
                     if response.status in _REDIRECT_CODES:
                         return self._redirect(job, response)
                     self._check(job.url, response)

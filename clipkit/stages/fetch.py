@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import RecordError, UsageError
 from clipkit.references import is_remote, shown
 from clipkit.stream.record import Record
 from clipkit.stream.sources.places import Places
@@ -129,9 +129,9 @@ class Fetch(Stage):
 
 
 def place(to: str, root: str | None) -> str:
-    """How records name a folder that was typed as `to`. Raises ClipkitError if it is a file."""
+    """How records name a folder that was typed as `to`. Raises UsageError if it is a file."""
     if os.path.lexists(to) and not os.path.isdir(to):
-        raise ClipkitError(f"--to {to} is a file", "name a folder")
+        raise UsageError(f"--to {to} is a file", "name a folder")
     return Places(root).reference_to(to)
 
 
