@@ -85,6 +85,7 @@ class Score(Stage):
 
     embedder: Embedder | None = None
     opener: Opener
+    _taken: str = ""  # what to do about scores that were there already, for the end of the run
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         super().__init__(config, runtime)
@@ -138,7 +139,7 @@ class Score(Stage):
 
     @property
     def notices(self) -> list[str]:
-        return self.embedder.notices if self.embedder else []
+        return [*(self.embedder.notices if self.embedder else ()), *([self._taken] if self._taken else ())]
 
     def fingerprint(self) -> dict[str, Any]:
         own = {
@@ -192,19 +193,20 @@ class Score(Stage):
         return {outputs[0]: f"scores.{name}"}
 
     def _check_free(self, record: Record) -> None:
-        """Raise RecordError where a score is there already that others made, or nobody knows who."""
-        scores, via = record.get("scores"), record.get("via")
-        if not isinstance(scores, dict):
-            return  # absent; or no object, which is said when it is written to
-        makers = via if isinstance(via, dict) else {}
+        """Raise RecordError where a score is there already that others made, or nobody knows who.
+
+        And where none can be written: a record that fails in the end must not have been measured against others.
+        """
+        scores, makers = _object(record, "scores"), _object(record, "via")
         for field, name in self._names.items():
             if not name.startswith("scores.") or scores.get(name.removeprefix("scores.")) is None:
                 continue
             theirs, ours = makers.get(name), self._makers[field]
             if theirs != ours:
                 said = f"made by {theirs}" if theirs else "and `via` doesn't say who made it"
-                word = "--as OTHER writes beside it" if len(self._names) == 1 else "move it"
-                hint = f"{word}; clipkit set --rename {name}_old={name} moves it, --drop {name} forgets it"
+                beside = "--as OTHER writes beside it, " if len(self._names) == 1 else ""
+                hint = f"{beside}clipkit set --rename {name}_old={name} moves it, clipkit set --drop {name} forgets it"
+                self._taken = f"{name} of another maker is not written over: {hint}"
                 raise RecordError("score-exists", f"{name} is there already, {said}; this is {ours}", hint)
 
     def _views(self, sample: Sample, looked: list[Any]) -> list[dict[str, ImageItem]]:
@@ -334,6 +336,13 @@ def _tried(make: Any, item: _Item) -> Outcome:
 
 def _rounded(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+def _object(record: Record, name: str) -> dict[str, Any]:
+    value = record.get(name) or {}
+    if not isinstance(value, dict):
+        raise RecordError("bad-field", f"field {name!r} is not an object")
+    return value
 
 
 def _text(record: Record) -> str:

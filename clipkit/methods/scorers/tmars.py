@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from clipkit.features.embedder import Embedder
 
 DETECTOR: Final = "ch_PP-OCRv4_det_infer.onnx"
-_LONGEST: Final = 960  # pixels of the long side that the detector sees, as PaddleOCR has it; nothing is enlarged
+_LONGEST: Final = 960  # pixels of the long side that the detector sees, as PaddleOCR has it
+# And of the short side, unless the long one would be too long. Of 200 words drawn on 40 photos of 320 pixels it finds
+# 196, and 165 in photos as they are; with 640 it would find 197, for three times the work and twice the false boxes.
+_SHORTEST: Final = 384
 _STEP: Final = 32  # sides must be multiples of it
 # What RapidOCR's own configuration gives its box finder.
 _BOXES: Final = {
@@ -53,9 +56,9 @@ class TMars(Similarity):
 
     After T-MARS (Maini et al., 2023), who find text with FAST and in-paint it. Here PP-OCRv4's detector finds it, the
     one that the package rapidocr-onnxruntime carries, and each quadrilateral is filled with the mean colour of what
-    surrounds it. Text is looked for in the exactly decoded picture, at most 960 pixels long, so that `text_area` is
-    the same with every model; the model's own view of the picture is what is masked. Where no text is found,
-    `scores.tmars` is `scores.clip`, bit for bit.
+    surrounds it. Text is looked for in the exactly decoded picture, resized to a short side of at least 384 and a long
+    side of at most 960 pixels, so that `text_area` is the same with every model; what is masked is the model's own
+    view. Where no text is found, `scores.tmars` is `scores.clip`, bit for bit.
     """
 
     name: ClassVar[str] = "tmars"
@@ -72,7 +75,7 @@ class TMars(Similarity):
 
     def setup(self, embedder: Embedder | None) -> None:
         self._detector = Detector()
-        told = f"{self._detector.weights} {_LONGEST} {_BOXES} {_FILLING} {_RING}"
+        told = f"{self._detector.weights} {_LONGEST} {_SHORTEST} {_BOXES} {_FILLING} {_RING}"
         self._digest = hashlib.sha256(told.encode()).hexdigest()[:8]
 
     def look(self, sample: Sample) -> Text:
@@ -141,7 +144,7 @@ def without(picture: Image.Image, text: Text) -> Image.Image:
 
 
 def _scaled(size: tuple[int, int]) -> tuple[int, int]:
-    ratio = min(1.0, _LONGEST / max(size))
+    ratio = min(max(1.0, _SHORTEST / min(size)), _LONGEST / max(size))
     width, height = (max(_STEP, round(side * ratio / _STEP) * _STEP) for side in size)
     return width, height
 
