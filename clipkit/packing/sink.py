@@ -246,12 +246,12 @@ class _Copies:
 
     def check(self, samples: list[Sample]) -> None:
         """Raises ClipkitError."""
-        if len(samples) > 1:
-            self._copied.append((samples[0].id.removesuffix("-0"), len(samples)))
-            return
-        name = samples[0].id
+        name = samples[0].id if len(samples) == 1 else samples[0].id.removesuffix("-0")
         while self._copied and not name.startswith(self._copied[-1][0]):
             self._copied.pop()
+        if len(samples) > 1:
+            self._copied.append((name, len(samples)))
+            return
         for copied, count in self._copied:
             tail = name.removeprefix(copied + "-")
             if tail != name and tail.isdecimal() and tail == str(int(tail)) and int(tail) < count:

@@ -70,7 +70,7 @@ class Table(Format):
     @property
     def columns(self) -> dict[str, str]:
         """Name -> kind; known fields first, the rest by name, whatever the order of the input."""
-        kinds = {"id": {"str"}} | self._seen | {"id": {"str"}}
+        kinds = {**self._seen, "id": {"str"}}
         names = sorted(kinds, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
         return {name: _common(kinds[name]) for name in names}
 
@@ -146,7 +146,9 @@ class _ParquetWriter:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, key: str, sample: Sample, image: bytes | None) -> None:
-        self._rows.append(_row(self._columns, sample))
+        row = _row(self._columns, sample)
+        floats = {name: float(value) for name, value in row.items() if self._columns[name] == "float"}
+        self._rows.append(row | floats)
         if len(self._rows) == _ROWS:
             self._write()
 

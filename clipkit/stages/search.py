@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from clipkit.errors import RecordError
 from clipkit.features.search import best, direction, lines, search_store, similarity
 from clipkit.features.store import Store
 from clipkit.stages.encoding import EncodingStage
@@ -32,6 +33,15 @@ class _Query(EncodingStage):
     def setup(self) -> None:
         super().setup()
         self.query = direction(self.embedder, self.config["terms"])
+
+    def check(self, record: Record) -> None:
+        """Raise RecordError (`score-exists`) where a score of this name is there already, and another model's."""
+        via = record.get("via")
+        maker = via.get(SCORE) if isinstance(via, dict) else None
+        if record.lookup(SCORE) is not None and maker != self.via:
+            said = f"by {maker}" if maker else "nobody knows by whom"
+            hint = f"take it out first: clipkit set --drop {SCORE}"
+            raise RecordError("score-exists", f"{SCORE} is there already, {said}; this is {self.via}", hint)
 
     def scored(self, record: Record, score: float) -> Record:
         record.add(SCORE, score, self.via)
@@ -58,6 +68,7 @@ class Search(_Query, WholeStage):
         return asked | {"query": hashlib.blake2b(self.query.tobytes(), digest_size=8).hexdigest()}
 
     def prepare(self, record: Record) -> Any:
+        self.check(record)
         return self.embedder.prepare(record)
 
     def process(self, items: list[Any]) -> list[Outcome]:
@@ -93,7 +104,9 @@ class SearchStore(_Query):
         store = Store(self.config["features"])
         found = search_store(store, self.query, self.config["top_k"], self.config["min"])
         for (score, name, _), line in zip(found, lines(store, [hit[1] for hit in found]), strict=True):
-            yield self.scored(Record.parse(line, f"{store.folder}#{name}"), score)
+            record = Record.parse(line, f"{store.folder}#{name}")
+            self.check(record)
+            yield self.scored(record, score)
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return items

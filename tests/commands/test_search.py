@@ -118,6 +118,15 @@ def test_what_it_says_of_a_hit(photos: Path, clipkit: Any) -> None:
     assert json.loads(line)["via"] == {"scores.search": f"search/{identity}"}
 
 
+def test_a_score_of_another_model_is_not_written_over(photos: Path, tmp_path: Path, clipkit: Any) -> None:
+    once = clipkit("search", "noise", photos, "--top-k", "2")
+    again = clipkit("search", "a red bus", stdin=once.stdout)
+    assert (again.code, len(again.lines)) == (0, 2)
+    other = clipkit("search", "a red bus", "--rejects", "bad.jsonl", stdin=once.stdout.replace("/lite@", "/other@"))
+    assert (other.code, other.lines) == (3, [])
+    assert "score-exists" in (tmp_path / "bad.jsonl").read_text()
+
+
 def test_nothing_to_search(tmp_path: Path, clipkit: Any) -> None:
     (tmp_path / "empty").mkdir()
     result = clipkit("search", "noise", "empty")

@@ -258,6 +258,14 @@ def test_a_copy_may_not_be_called_as_another_record(tmp_path: Path, clipkit: Any
     assert clipkit("pack", "in.jsonl", "-o", "other").code == 0
 
 
+def test_a_copy_s_name_is_free_again_once_the_ids_went_on(tmp_path: Path, clipkit: Any) -> None:
+    rows = [{"id": f"{name}{n}", "text": "x", "n": 2} for name in "abc" for n in range(3)]
+    write(tmp_path / "in.jsonl", [*rows, {"id": "a0-2", "text": "y"}, {"id": "a00-1", "text": "z"}])
+    assert clipkit("pack", "in.jsonl", "-o", "pack").code == 0
+    write(tmp_path / "in.jsonl", [*rows, {"id": "c2-0", "text": "y"}])
+    assert clipkit("pack", "in.jsonl", "-o", "other").code == 1
+
+
 # What fails
 
 
@@ -498,6 +506,20 @@ def test_parquet_has_types_and_reads_back(tmp_path: Path) -> None:
     found = scan(tmp_path / "pack", "*.parquet")
     assert [record.id for record in found] == sorted(row["id"] for row in rows)
     assert found[1].lookup("scores.clip") == 0.25
+
+
+def test_numbers_of_two_kinds_in_a_table(tmp_path: Path) -> None:
+    rows = [{"id": "a", "k": 1.5}, {"id": "b", "k": 2**53 + 1}, {"id": "c", "u": 2**64 - 1}]
+    given = [json.dumps(row).encode() for row in rows]
+    pack(given, tmp_path / "csv", tmp_path, Layout("csv"))
+    assert (tmp_path / "csv/00000.csv").read_text() == f"id,k,u\na,1.5,\nb,{2**53 + 1},\nc,,{2**64 - 1}\n"
+    pack(given, tmp_path / "parquet", tmp_path, Layout("parquet"))
+    found = scan(tmp_path / "parquet", "*.parquet")
+    assert [(record.get("k"), record.get("u")) for record in found] == [
+        (1.5, None),
+        (float(2**53), None),
+        (None, str(2**64 - 1)),
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its files to the collector
