@@ -334,6 +334,8 @@ class _Run:
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         }
+        if facts := getattr(self.stage, "facts", None):  # what it found besides, JSON
+            report["facts"] = facts
         if error:
             report["error"] = error
         target = sinks.FileSink(str(self.options.report))
