@@ -35,9 +35,14 @@ class _Query(EncodingStage):
         self.query = direction(self.embedder, self.config["terms"])
 
     def check(self, record: Record) -> None:
-        """Raise RecordError (`score-exists`) where a score of this name is there already, and another model's."""
-        via = record.get("via")
-        maker = via.get(SCORE) if isinstance(via, dict) else None
+        """Raise RecordError where no score can be written: there is one of another model (`score-exists`), say.
+
+        Before anything is decided: a record that fails afterwards would have taken the place of one that does not.
+        """
+        for name in ("scores", "via"):
+            if not isinstance(record.get(name), dict | None):
+                raise RecordError("bad-field", f"field {name!r} is not an object")
+        maker = (record.get("via") or {}).get(SCORE)
         if record.lookup(SCORE) is not None and maker != self.via:
             said = f"by {maker}" if maker else "nobody knows by whom"
             hint = f"take it out first: clipkit set --drop {SCORE}"
@@ -90,7 +95,7 @@ class Search(_Query, WholeStage):
         self._hits[self._ranks[number]] = self.scored(record, score)
         if number < self._last:
             return Emit(())
-        return Emit([("", self._hits[rank]) for rank in range(len(self._hits))])
+        return Emit([("", hit) for _, hit in sorted(self._hits.items())])
 
 
 class SearchStore(_Query):

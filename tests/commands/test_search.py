@@ -127,6 +127,19 @@ def test_a_score_of_another_model_is_not_written_over(photos: Path, tmp_path: Pa
     assert "score-exists" in (tmp_path / "bad.jsonl").read_text()
 
 
+def test_fields_of_another_shape_fail_before_anything_is_decided(photos: Path, clipkit: Any) -> None:
+    rows = [
+        {"id": "a", "image": f"{photos}/07.png", "scores": "high"},
+        {"id": "b", "image": f"{photos}/07.png", "via": []},
+        {"id": "c", "image": f"{photos}/01.png", "scores": None},
+        {"id": "d", "image": f"{photos}/07.png", "via": [1]},
+    ]
+    given = "".join(json.dumps(row) + "\n" for row in rows)
+    result = clipkit("search", "--image", photos / "07.png", "--top-k", "1", stdin=given)
+    assert result.code == 3
+    assert [json.loads(line)["id"] for line in result.lines] == ["c"]
+
+
 def test_nothing_to_search(tmp_path: Path, clipkit: Any) -> None:
     (tmp_path / "empty").mkdir()
     result = clipkit("search", "noise", "empty")
