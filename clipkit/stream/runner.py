@@ -369,9 +369,10 @@ class _Run:
         for notice in getattr(self.stage, "notices", ()):
             self._say(f"clipkit {self.stage.verb}: {notice}")
         troubled = code is ExitCode.SOME_FAILED
-        if troubled or (_seen(sys.stderr) and not self.options.quiet):
+        looked_at = _seen(sys.stderr) and not self.options.quiet
+        if troubled or looked_at:
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
-            for line in self.counts.funnel(getattr(self.stage, "steps", ())):
+            for line in self.counts.funnel(getattr(self.stage, "steps", ())) if looked_at else ():
                 print(printable(line), file=sys.stderr)
 
 

@@ -82,9 +82,8 @@ class Blocks:
     # Line by line, as any verb reads
 
     def _each(self, blocks: Iterator[list[bytes]], number: int) -> Iterator[Item]:
-        items = (
-            item for at, line in enumerate(chain.from_iterable(blocks), number) if (item := self._lines.item(line, at))
-        )
+        numbered = enumerate(chain.from_iterable(blocks), number)
+        items = (item for at, line in numbered if (item := self._lines.item(line, at)) is not None)
         for item in beside(items, self._reading) if self._reading.input.path != "-" else items:
             yield self._named(item)
 

@@ -165,7 +165,8 @@ class Generator:
                 return ast.Compare(self.value(item), [ast.In()], [self._global(frozenset(container.value))])
         elif self._kind(container) is Kind.STRING:
             return ast.Compare(self._checked(item, Kind.STRING), [ast.In()], [self.value(container)])
-        return _call("contains", self.value(container), self.value(item), _constant(_said(node.item, node.container)))
+        said = (_constant(_said(container)), _constant(_said(item)))
+        return _call("contains", self.value(container), self.value(item), *said)
 
     # Values
 
@@ -220,10 +221,9 @@ class Generator:
         return f"{letter}{next(self._numbers)}"
 
 
-def _said(*nodes: Node) -> str:
+def _said(node: Node) -> str:
     """How a message calls a value: by its field."""
-    names = [name for node in nodes for name in asked(node)]
-    return " and ".join(names) or "a value"
+    return " and ".join(asked(node)) or "a value"
 
 
 # Python's tree, in fewer words

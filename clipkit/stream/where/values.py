@@ -72,10 +72,10 @@ def _equal_or_null(left: Any, right: Any) -> bool:
     return left is right if left is None or right is None else equal(left, right)
 
 
-def contains(container: Any, item: Any, what: str) -> bool:
+def contains(container: Any, item: Any, what: str, item_what: str) -> bool:
     """Whether an item is in a list, or a string in a string."""
     if type(container) is str:
-        return string(item, what) in container
+        return string(item, item_what) in container
     if isinstance(container, list | tuple):
         return any(other is not None and equal(item, other) for other in container)
     raise _mistyped(container, "a list or a string", what)
