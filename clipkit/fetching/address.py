@@ -32,8 +32,8 @@ class Address:
         try:
             parts = urlsplit(text)
             port = parts.port
-        except ValueError as error:
-            raise Failure("fetch-url", f"{said(text)}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+        except ValueError:
+            raise Failure("fetch-url", f"{said(text)}: not a URL") from None
         if parts.scheme not in ("http", "https"):
             hint = "copy it here first, for example with aws s3 cp or rclone"
             raise Failure("fetch-scheme", f"{said(text)}: only http:// and https:// are fetched", hint)
@@ -47,7 +47,7 @@ class Address:
         try:
             url = URL(f"{parts.scheme}://{authority}{request_target(parts)}", encoded=True)
         except ValueError:
-            raise Failure("fetch-url", f"{said(text)}: not an address") from None
+            raise Failure("fetch-url", f"{said(text)}: not a URL") from None
         return cls(url, host, _basic(parts.username, parts.password or "") if parts.username else None)
 
     def follow(self, location: str) -> Address:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from clipkit.errors import ClipkitError, RecordError
+from clipkit.fetching.ending import has_end
 from clipkit.fetching.failure import Failure
 from clipkit.images.decode import Probe, probe
 from clipkit.images.formats import READ_HERE, describe, sniff
@@ -79,7 +80,7 @@ class Folder:
             found = probe(data, self.limits)
         except (OSError, RecordError):
             return None
-        if path.suffix != f".{_SUFFIXES[found.format]}":
+        if path.suffix != f".{_SUFFIXES[found.format]}" or not has_end(data, found.format):
             return None
         name = path.relative_to(self.path).as_posix()
         return Saved(name, len(data), hashlib.sha256(data).hexdigest(), found.width, found.height)
@@ -114,11 +115,14 @@ class Folder:
         return target.relative_to(self.path).as_posix()
 
     def inspect(self, data: bytes, url: str) -> Probe:
-        """Format and size in pixels. Raises RecordError as `probe` does, about the URL."""
+        """Format and size in pixels. Raises RecordError as `probe` does, and Failure `fetch-truncated`."""
         try:
-            return probe(data, self.limits)
+            found = probe(data, self.limits)
         except RecordError as error:
             raise RecordError(error.kind, f"{said(url)}: {error.message}", error.hint) from None
+        if not has_end(data, found.format):
+            raise Failure("fetch-truncated", f"{said(url)}: the picture's end is missing", passing=True)
+        return found
 
 
 class Arrival:
@@ -178,7 +182,8 @@ class Arrival:
     def keep(self) -> Saved:
         """All is there: check it and give it its name.
 
-        Raises Failure `fetch-empty`, `fetch-format`, RecordError as `probe` does, ClipkitError about the disk.
+        Raises Failure (`fetch-empty`, `fetch-format`, `fetch-truncated`), RecordError as `probe` does, and ClipkitError
+        about the disk.
         """
         with self._lock:
             if self._over:

@@ -96,7 +96,8 @@ class Resolver(AbstractResolver):
 
     def _check(self, host: str, address: str) -> None:
         if not self._allowed(address):
-            message = f"{printable(host)} is at {address}, which is not a public address"
+            place = printable(host) if host == address else f"{printable(host)} is at {address}, which"
+            message = f"{place} is not a public address"
             raise Failure("fetch-private", message, "--allow-private allows that: do you trust the list?")
 
 

@@ -253,9 +253,9 @@ async def short_length(request: Request) -> None:
 
 @behaviour
 async def long_body(request: Request) -> None:
-    """A whole picture, and then bytes that nobody asked for."""
+    """A whole picture, and an empty line that nobody asked for."""
     request.answer(picture(request.rest))
-    request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    request.send(b"\r\n")
 
 
 @behaviour
@@ -303,6 +303,13 @@ async def chunked_cut(request: Request) -> bool:
 @behaviour
 async def until_close(request: Request) -> bool:
     request.send(b"HTTP/1.1 200 OK\r\n\r\n" + picture(request.rest))
+    return True
+
+
+@behaviour
+async def cut_silently(request: Request) -> bool:
+    """Ends in the middle, and nothing said how long it would be."""
+    request.send(b"HTTP/1.1 200 OK\r\n\r\n" + picture(request.rest)[:-40])
     return True
 
 

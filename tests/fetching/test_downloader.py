@@ -173,6 +173,7 @@ def test_a_large_picture_goes_to_the_disk_as_it_comes(
         ("hang_up/1", "fetch-connect", None),
         ("cut/1", "fetch-truncated", 3),
         ("chunked_cut/1", "fetch-truncated", 3),
+        ("cut_silently/1", "fetch-truncated", 3),
         ("huge_length/1", "fetch-too-large", 1),
         ("endless/1", "fetch-too-large", 1),
         ("gzipped/1", "fetch-format", 1),
@@ -181,9 +182,9 @@ def test_a_large_picture_goes_to_the_disk_as_it_comes(
         ("bits/1", "image-broken", 1),
         ("enormous/1", "image-too-many-pixels", 1),
         ("empty/1", "fetch-empty", 1),
-        ("not_http/1", "fetch-http", 1),
-        ("bad_fields/1", "fetch-http", 1),
-        ("long_fields/1", "fetch-http", 1),
+        ("not_http/1", "fetch-http", 3),
+        ("bad_fields/1", "fetch-http", 3),
+        ("long_fields/1", "fetch-http", 3),
         ("nowhere/1", "fetch-redirects", 1),
         ("loop/1", "fetch-redirects", 6),
         ("to/1?file:///etc/passwd", "fetch-scheme", 1),
@@ -220,12 +221,12 @@ def test_garbage_in_the_middle_of_an_answer(server: Server, tmp_path: Path) -> N
 
 
 def test_a_picture_cut_by_a_false_length_is_noticed(server: Server, downloads: Downloads) -> None:
-    """And what runs over into the next answer on that connection does no harm."""
+    """And what runs over into the next answer on that connection does it no harm."""
     shorter = downloads.submit(server.url("short_length/1"))
-    others = [downloads.submit(server.url(f"{name}/{i}")) for i in range(8) for name in ("long_body", "fine")]
-    assert isinstance(shorter.exception(30), RecordError)
+    others = [downloads.submit(server.url(f"fine/{i}")) for i in range(20)]
+    assert getattr(shorter.exception(30), "kind", None) in ("fetch-truncated", "fetch-http")
     for i, other in enumerate(others):
-        assert (downloads.folder / other.result(30).name).read_bytes() == picture(str(i // 2))
+        assert (downloads.folder / other.result(30).name).read_bytes() == picture(str(i))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -199,3 +200,26 @@ def test_other_schemes_are_refused_with_the_way_out(remote: bool) -> None:
         Opener(remote=remote).read("s3://bucket/key.jpg")
     assert caught.value.kind == "image-remote"
     assert "aws s3 cp" in (caught.value.hint or "") and "--remote" not in (caught.value.hint or "")
+
+
+def test_what_is_not_ascii_in_a_path_is_encoded_and_what_is_encoded_stays(server: str) -> None:
+    assert remote.download(f"{server}/picture?ü=%41 b", allowed=here) == PICTURE
+    assert remote.request_target(urlsplit("http://h/ä%2F b?q=%zz&ü#x")) == "/%C3%A4%2F%20b?q=%zz&%C3%BC"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:secret@host/x@y", "http://host/x@y"),
+        ("http://me:se/cret@host", "http://me:se/cret@host"),  # the host is `me`, as urlsplit has it
+        ("https://a@b@host?c@d", "https://host?c@d"),
+        ("https://host/\x1b[31m", "https://host/\\x1b[31m"),
+    ],
+)
+def test_names_and_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert remote.said(url) == shown
+
+
+def test_messages_hold_no_password(server: str) -> None:
+    error = refusal(server.replace("//", "//me:secret@") + "/nothing")
+    assert "404" in error.message and "secret" not in error.message
