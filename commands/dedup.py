@@ -56,12 +56,12 @@ def run(
         bool, Option("--mark", help="Keep them all, and say in `drop` and `dup` who goes for whom.")
     ] = False,
     k: Annotated[
-        int | None, Option(min=1, help="semantic: clusters. Default: 1 up to 32,768 images, then 2 sqrt(images).")
+        int | None, Option(min=1, help="semantic: clusters. Default: 1 up to 32,768 images, then 4 sqrt(images).")
     ] = None,
     assign: Annotated[
         int | None,
         Option(
-            min=1, metavar="N", help="semantic: clusters an image is compared in; 1 is the paper's rule. Default: 4."
+            min=1, metavar="N", help="semantic: clusters an image is compared in; 1 is the paper's rule. Default: 6."
         ),
     ] = None,
     audit: Annotated[

@@ -31,11 +31,11 @@ class Clusters:
 
 
 def default_k(n: int) -> int:
-    """One cluster up to 32,768 vectors, then round(2 sqrt(n)): 2,000 for a million.
+    """One cluster up to 32,768 vectors, then round(4 sqrt(n)): 4,000 for a million.
 
-    With it, training, assigning and comparing grow alike, with n sqrt(n).
+    With it training, assigning and comparing grow alike, with n sqrt(n).
     """
-    return 1 if n <= ONE_CLUSTER else round(2 * math.sqrt(n))
+    return 1 if n <= ONE_CLUSTER else round(4 * math.sqrt(n))
 
 
 def cluster(vectors: Vectors, order: np.ndarray, k: int, assign: int) -> Clusters:

@@ -18,7 +18,7 @@ RULES: Final[tuple[Rule, ...]] = ("chain", "greedy", "component")
 NO_METHOD: Final = 255
 
 _AT_ONCE: Final = 1 << 20  # pairs expanded at once
-_HELD: Final = 1 << 22  # pairs held in memory to settle greedily one by one
+HELD: Final = 1 << 22  # pairs held in memory to settle greedily one by one
 
 
 class RankedLinks:
@@ -131,7 +131,9 @@ class Verdict:
     counts: dict[Rule, int]
 
 
-def judge(methods: Sequence[RankedLinks], n: int, rule: Rule, *, fixed: int = 0, within: bool = True) -> Verdict:
+def judge(
+    methods: Sequence[RankedLinks], n: int, rule: Rule, *, fixed: int = 0, within: bool = True, held: int = HELD
+) -> Verdict:
     """Apply a rule to the links of all methods together: two items are linked if any method links them.
 
     chain: an item goes if any earlier item is linked to it, whether that one stays or goes (SemDeDup). greedy: it goes
@@ -139,7 +141,7 @@ def judge(methods: Sequence[RankedLinks], n: int, rule: Rule, *, fixed: int = 0,
     methods, the first stays. So component keeps no more than chain, and chain no more than greedy.
 
     fixed: so many first items are references: they stay, whatever they are linked to, and are not counted.
-    within: without it only references send an item away.
+    within: without it only references send an item away. held: as `greedy` takes it.
     """
     later, earlier = np.arange(n) >= fixed, np.ones(n, bool)
     if not within:
@@ -154,9 +156,10 @@ def judge(methods: Sequence[RankedLinks], n: int, rule: Rule, *, fixed: int = 0,
             as_later[i] = np.minimum(as_later[i], number)
             as_earlier[j] = np.minimum(as_earlier[j], number)
     roots = components.roots()
-    nearest = greedy(methods, ahead, later, earlier)
-    parents: dict[Rule, np.ndarray] = {"chain": ahead, "greedy": nearest, "component": roots}
+    nearest = greedy(methods, ahead, later, earlier, held)
     numbers = np.arange(n)
+    only = np.where(later, roots, numbers)  # references stay, two of one component too
+    parents: dict[Rule, np.ndarray] = {"chain": ahead, "greedy": nearest, "component": only}
     counts = {name: int((parents[name] == numbers)[fixed:].sum()) for name in RULES}
     method = np.where(as_later < NO_METHOD, as_later, as_earlier)
     return Verdict(follow(parents[rule]), roots, method, counts)
@@ -167,7 +170,7 @@ def greedy(
     ahead: np.ndarray,
     later: np.ndarray,
     earlier: np.ndarray,
-    held: int = _HELD,
+    held: int = HELD,
 ) -> np.ndarray:
     """For each item a kept earlier item that is linked to it, itself if it is kept; int64 [n].
 

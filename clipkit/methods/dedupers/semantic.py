@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 DEFAULT_EPS: Final = 0.03
 LEAST_EPS: Final = 1e-6  # what features in f32 can tell
-DEFAULT_ASSIGN: Final = 4
+DEFAULT_ASSIGN: Final = 6
 
 
 class Semantic(Deduper):
     """Images whose cosine is over 1 - eps (Abbas et al., "SemDeDup", 2023), compared within clusters of their features.
 
-    options: eps (0.03); k, the number of clusters (`default_k`); assign (4): to how many clusters an image is assigned.
+    options: eps (0.03); k, the number of clusters (`default_k`); assign (6): to how many clusters an image is assigned.
     With 1 it is the paper's rule: pairs are only found within one cluster. More is our extension: an image is compared
     with all whose nearest cluster is among its `assign` nearest, or the other way round.
     """
