@@ -55,9 +55,9 @@ def histogram(counts: Sequence[int], blocks: str) -> str:
 
 
 def _heading(summary: dict[str, Any]) -> Iterator[str]:
-    yield f"{summary['records']:,} records"
+    yield f"{summary['records']:,} {'record' if summary['records'] == 1 else 'records'}"
     for name, what in (
-        ("unreadable", "lines are no records"),
+        ("unreadable", "could not be read"),
         ("errors", "with an error"),
         ("drops", "marked as dropped"),
     ):
