@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.images.formats import READ_HERE, describe, sniff
 from clipkit.images.opener import Opener
-from clipkit.references import shown
+from clipkit.references import is_local, shown, split_member
 from clipkit.stream.record import Record
 
 # What the stage says of a record's image to the sink: {"format", "bytes", "digest"}. The sink takes it out again.
@@ -72,10 +73,15 @@ class Images:
 
     Bytes wait here between the two, at most 128 MiB of them; what is not here any more is read again, and must be what
     it was. Thread-safe.
+
+    absent: samples that had no image, as the writing thread counts them.
     """
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, root: str | None = None) -> None:
+        """root: as the opener has it."""
+        self.absent = 0
         self._opener = opener
+        self._root = os.path.abspath(root or ".")
         self._held: dict[str, bytes] = {}
         self._size = 0
         self._last = ("", b"")  # what was taken last: copies follow each other
@@ -94,6 +100,10 @@ class Images:
     def stamp(self, reference: str) -> str:
         """As `Opener.stamp`."""
         return self._opener.stamp(reference)
+
+    def path(self, reference: str) -> str | None:
+        """The file that a reference names, or the tar that it is in; None for what is no file."""
+        return os.path.join(self._root, split_member(reference, self._root)[0]) if is_local(reference) else None
 
     def hold(self, found: Found) -> None:
         """Keep bytes for `take`, if there is room."""

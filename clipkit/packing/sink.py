@@ -8,12 +8,13 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.packing.layout import FORMATS, Layout
 from clipkit.packing.manifest import Manifest, Shard, check_target, remove, size_of
 from clipkit.packing.samples import Images, Sample, samples_of
@@ -49,7 +50,7 @@ class PackSink:
         self._shards: list[Shard] = []
         self._open: _Open | None = None
         self._copies = _Copies()
-        self._counts: Counter[str] = Counter()
+        self._counts = Counter(records=0, samples=0, without_image=0, passed=0)
         check_target(Path(folder), layout, resume=resume, restart=restart)
 
     def key(self, record: Record) -> bytes:
@@ -59,8 +60,16 @@ class PackSink:
         """
         if not record.id:
             raise RecordError("missing-id", "a pack is in the order of the ids", "add a field id, uid or key")
+        self._refuse_own(record)
         self.format.see(record)
         return record.id.encode("utf-8", "surrogatepass")
+
+    def _refuse_own(self, record: Record) -> None:
+        """Raise UsageError for what lies in the folder that is written: it might be replaced before it is read."""
+        image = record.get("image")
+        for path in (record.origin, self._images.path(image) if isinstance(image, str) else None):
+            if path and _within(os.path.dirname(path), str(self._folder)):
+                raise UsageError(f"-o {self._folder}: it is read from, too", "name another folder")
 
     def write(self, line: bytes, origin: str) -> None:
         """Add one record."""
@@ -107,7 +116,9 @@ class PackSink:
             self._open = self._begin_shard()
         self._open.add(sample, weight)
         self._counts["samples"] += 1
-        self._counts["without_image"] += not sample.digest and self.format.with_images
+        if self.format.with_images and not sample.digest:
+            self._counts["without_image"] += 1
+            self._images.absent += 1
 
     def _begin_shard(self) -> _Open:
         number = len(self._shards)
@@ -150,6 +161,12 @@ class PackSink:
             fresh.add(sample, 0)
         kept.close()
         return fresh
+
+
+@lru_cache(1024)
+def _within(path: str, folder: str) -> bool:
+    """Whether a path, once links are followed, is a folder or lies in it."""
+    return os.path.join(os.path.realpath(path), "").startswith(os.path.join(folder, ""))
 
 
 class _Open:

@@ -34,14 +34,8 @@ class Pack(Stage):
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         super().__init__(config, runtime)
-        self.images = Images(
-            Opener(
-                self.runtime.get("root"),
-                confine=self.runtime.get("confine", False),
-                remote=self.runtime.get("remote", False),
-            )
-        )
-        self._without = 0
+        root, confine = self.runtime.get("root"), self.runtime.get("confine", False)
+        self.images = Images(Opener(root, confine=confine, remote=self.runtime.get("remote", False)), root)
 
     @property
     def opens_images(self) -> bool:
@@ -50,8 +44,8 @@ class Pack(Stage):
     @property
     def notices(self) -> list[str]:
         """What a person should hear at the end of a run."""
-        counted = f"{self._without:,} record{'s' * (self._without > 1)}"
-        return [f"{counted} had no image: only the text was packed"] if self._without else []
+        absent = self.images.absent
+        return [f"{absent:,} sample{'s' * (absent > 1)} without an image"] if absent else []
 
     def stamp(self, record: Record) -> str:
         image = record.get("image") if self.opens_images else None
@@ -84,6 +78,4 @@ class Pack(Stage):
         if image is not None:
             self.images.hold(image)
             record[NOTE] = image.note()
-        elif self.opens_images:
-            self._without += 1
         return record

@@ -237,7 +237,7 @@ def test_n_repeats_a_record_and_0_leaves_it_out(tmp_path: Path, clipkit: Any) ->
     assert [(record.id, record["n"]) for record in found] == [("0-0", 1), ("0-1", 1), ("0-2", 1), ("2", 1)]
     counts = json.loads((tmp_path / "r.json").read_text())["counts"]
     assert counts == {"read": 3, "kept": 2, "dropped": 1, "failed": 0, "passed": 0}
-    assert manifest(tmp_path / "pack")["counts"] == {"records": 2, "samples": 4, "without_image": 0}
+    assert manifest(tmp_path / "pack")["counts"] == {"records": 2, "samples": 4, "without_image": 0, "passed": 0}
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, "3", True, 10**9, [1]])
@@ -329,6 +329,19 @@ def test_what_is_in_the_way_is_refused(tmp_path: Path, clipkit: Any) -> None:
     assert (other.code, "packed otherwise" in other.stderr) == (2, True)
     assert clipkit("pack", "photos", "-o", "pack", "--restart", "--max-count", "1").code == 0
     assert sorted(files(tmp_path / "pack")) == ["00000.tar", "00001.tar", "clipkit.json"]
+
+
+@pytest.mark.parametrize("named", ["pack/00000.tar", "records.jsonl", "link/00000.tar"])
+@pytest.mark.parametrize("flag", ["--restart", "--resume"])
+def test_a_pack_is_not_packed_into_itself(tmp_path: Path, clipkit: Any, named: str, flag: str) -> None:
+    paint(tmp_path / "photos", 2)
+    assert clipkit("pack", "photos", "-o", "pack").code == 0
+    write(tmp_path / "records.jsonl", [{"id": "a", "image": "pack/00000.tar#000000000.jpg"}])
+    (tmp_path / "link").symlink_to("pack")
+    before = files(tmp_path / "pack")
+    result = clipkit("pack", named, "-o", "pack", flag)
+    assert (result.code, "it is read from, too" in result.stderr) == (2, True)
+    assert files(tmp_path / "pack") == before
 
 
 def test_a_manifest_of_strangers_removes_nothing_else(tmp_path: Path, clipkit: Any) -> None:
