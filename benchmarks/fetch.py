@@ -21,9 +21,7 @@ import tempfile
 from pathlib import Path
 from subprocess import PIPE, Popen
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.common import CLIPKIT, facts, middle, run, scratch, spread, table
+from common import CLIPKIT, facts, middle, run, scratch, spread, table
 
 
 def main() -> None:
