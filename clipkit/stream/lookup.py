@@ -55,8 +55,8 @@ class Lookup:
         number = len(self._found)
         before = self._numbers.setdefault(hash(key) & _WORD, number)
         if before is not None:
-            other = self._record(before)
-            if key == self._key(other) or key in self._clashing:
+            other = self._record(self._clashing.get(key, before))
+            if key == self._key(other):
                 raise ClipkitError(
                     f"{key.decode()} is also that of {other.where}",
                     _LEAVE_ONE,
