@@ -29,7 +29,7 @@ SCORERS = Registry(
     Entry("quality", f"{_S}.quality:Quality", "Dark, light, blurry, low information, odd, gray: as cleanvision says."),
     Entry("aspect", f"{_S}.size:Aspect", "The longer side over the shorter."),
     Entry("size", f"{_S}.size:Size", "Width and height in pixels, and bytes."),
-    Entry("hash", f"{_S}.hashes:Hash", "sha256 of bytes and of pixels, pHash and dHash."),
+    Entry("hash", f"{_S}.hashes:Hash", "SHA-256 of bytes and of pixels, pHash and dHash."),
 )
 
 _D = "clipkit.methods.dedupers"
