@@ -86,7 +86,7 @@ class SampleExact(WholeStage):
     def learn(self, rows: Rows) -> None:
         self._sought.check()
         if self._without:
-            self.notices.append(f"{self._without:,} records without {self.config['stratify']!r} are one stratum")
+            self.notices.append(f"records without {self.config['stratify']!r} are one stratum: {self._without:,}")
         if not len(rows):
             return
         import numpy as np

@@ -127,7 +127,7 @@ class SplitStratified(_Assign, WholeStage):
     def learn(self, rows: Rows) -> None:
         self._sought.check()
         if self._without:
-            self.notices.append(f"{self._without:,} records without {self.config['stratify']!r} are one class")
+            self.notices.append(f"records without {self.config['stratify']!r} are one class: {self._without:,}")
         if not len(rows):
             return
         import numpy as np
