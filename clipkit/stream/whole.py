@@ -11,7 +11,7 @@ from clipkit.stream.outcomes import PASSED
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import Rows, Spool, failed
-from clipkit.stream.stage import Drop, Outcome, Row, Stage
+from clipkit.stream.stage import Outcome, Row, Stage
 
 
 class WholeStage(Stage):
@@ -73,12 +73,13 @@ def second_pass(
 
 
 def _decided(stage: WholeStage, record: Record, row: bytes, number: int) -> Outcome:
-    """As `decide` says; a record that fails or is dropped is as it came, whatever was done to it."""
+    """As `decide` says; a record that fails is as it came, whatever was done to it. One that is dropped is as `decide`
+    left it: `--mark` keeps it with what was found of it."""
     before = record.encode()
     try:
         outcome = stage.decide(record, row, number)
     except RecordError as error:
         outcome = error
-    if isinstance(outcome, RecordError | Drop) and record.line is not before:
+    if isinstance(outcome, RecordError) and record.line is not before:
         record.restore(before)
     return outcome
