@@ -29,6 +29,7 @@ TOP = 10
 _MOST_VALUES = 100_000  # distinct texts of a field that are told apart
 _MOST_FIELDS = 500
 _LONG = 200  # a longer text is remembered by its beginning and a digest
+_LARGEST = sys.float_info.max
 _HELD = 1 << 16  # numbers of a field before they go to a file
 _ASIDE = ("error", "drop", "via")  # told of the records, not as fields
 
@@ -48,7 +49,7 @@ class Numbers:
         try:
             self._held.append(value)
         except OverflowError:  # a whole number beyond all doubles
-            self._held.append(math.copysign(sys.float_info.max, value))
+            self._held.append(_LARGEST if value > 0 else -_LARGEST)
         if len(self._held) == _HELD:
             self._file = self._file or tempfile.TemporaryFile(prefix="clipkit-")
             self._held.tofile(self._file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ _ASCII = ".:-=+*%#"
 _SHOWN = ("min", "p5", "p25", "p50", "p75", "p95", "max", "mean")
 _NAME = 32  # cells of a field's name, at most
 _GAP = "  "
+_LARGEST = sys.float_info.max
 
 
 def lines_of(summary: dict[str, Any], encoding: str) -> Iterator[str]:
@@ -88,7 +90,7 @@ def _short(value: int | float | None) -> str:
         return ""
     if value == int(value) and abs(value) < 10_000_000:
         return str(int(value))
-    return f"{value:.4g}"
+    return f"{float(min(max(value, -_LARGEST), _LARGEST)):.4g}"
 
 
 def _can_show(text: str, encoding: str) -> bool:
