@@ -156,3 +156,28 @@ def test_what_json_cannot_hold_becomes_null() -> None:
         "text": None,
         "good": "caf\u00e9 \U0001f600",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "expected"),
+    [
+        ("n", "n", b'{"a":1,"scores":{"x":1.10},"n":1.10}'),
+        ("a", "n", b'{"a":1.10,"scores":{"x":1.10}}'),
+        ("scores.y", "scores.y", b'{"a":1,"scores":{"x":1.10,"y":2.50}}'),
+        ("r_scores", "scores", b'{"a":1,"scores":{"x":1.10},"r_scores":{"y":2.50}}'),
+        ("scores.n", "made", b'{"a":1,"scores":{"x":1.10,"n":[3]}}'),
+        ("e", "e", b'{"a":1,"scores":{"x":1.10},"e":1E400}'),
+    ],
+)
+def test_a_field_of_another_record_comes_with_its_bytes(name: str, theirs: str, expected: bytes) -> None:
+    record, other = (
+        Record.parse(b'{"a":1,"scores":{"x":1.10}}'),
+        Record.parse(b'{"n":1.10,"scores":{"y":2.50},"e":1E400}'),
+    )
+    other["made"] = [3]
+    record.take(name, other, theirs)
+    assert record.encode() == expected
+    if theirs != "e":
+        assert record.lookup(name) == other.lookup(theirs)
+    with pytest.raises(KeyError):
+        record.take("z", other, "absent")
