@@ -135,19 +135,18 @@ class Score(Stage):
         for scorer in self.scorers:
             scorer.setup(self.embedder)
         model = str(self.embedder.encoder.identity) if self.embedder else ""
-        self._makers = {field: scorer.maker(field, model) for scorer in self.scorers for field in scorer.outputs}
+        self._makers = {
+            self._names[field]: scorer.maker(field, model) for scorer in self.scorers for field in scorer.outputs
+        }
 
     @property
     def notices(self) -> list[str]:
         return [*(self.embedder.notices if self.embedder else ()), *([self._taken] if self._taken else ())]
 
     def fingerprint(self) -> dict[str, Any]:
-        own = {
-            name: None if isinstance(scorer, SetScorer) else self._makers[name]
-            for scorer in self.scorers
-            for name in scorer.outputs
-        }
-        asked = {"by": self.config["by"], "fields": self._names, "makers": own}
+        decided = {field for scorer in self.scorers if isinstance(scorer, SetScorer) for field in scorer.outputs}
+        makers = {field: self._makers[name] for field, name in self._names.items() if field not in decided}
+        asked = {"by": self.config["by"], "fields": self._names, "makers": makers}
         if self.embedder:
             asked |= {"exact_decode": self.config["exact_decode"], "space": self.embedder.encoder.space}
         return asked
@@ -198,10 +197,10 @@ class Score(Stage):
         And where none can be written: a record that fails in the end must not have been measured against others.
         """
         scores, makers = _object(record, "scores"), _object(record, "via")
-        for field, name in self._names.items():
+        for name, ours in self._makers.items():
             if not name.startswith("scores.") or scores.get(name.removeprefix("scores.")) is None:
                 continue
-            theirs, ours = makers.get(name), self._makers[field]
+            theirs = makers.get(name)
             if theirs != ours:
                 said = f"made by {theirs}" if theirs else "and `via` doesn't say who made it"
                 beside = "--as OTHER writes beside it, " if len(self._names) == 1 else ""
@@ -259,9 +258,8 @@ class Score(Stage):
         return self._add(item.sample.record, self._values(item))
 
     def _add(self, record: Record, values: Mapping[str, Any]) -> Record:
-        for field, name in self._names.items():
-            if field in values:
-                record.add(name, values[field], self._makers[field])
+        found = {name: values[field] for field, name in self._names.items() if field in values}
+        record.add_all(found, self._makers)
         return record
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -241,10 +241,20 @@ class Record:
 
     def add(self, name: str, value: Any, via: str) -> None:
         """Write a value that clipkit made, and in `via` who made it."""
-        self.put(name, value)
-        makers = self._object("via")
-        makers[name] = via
-        self._replace("via", makers)
+        self.add_all({name: value}, {name: via})
+
+    def add_all(self, values: Mapping[str, Any], makers: Mapping[str, str]) -> None:
+        """As `add` for each value, at once: an object field that several go into is encoded once."""
+        inside: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            head, _, rest = name.partition(".")
+            if rest and name not in self._raw:
+                inside.setdefault(head, {})[rest] = value
+            else:
+                self[name] = value
+        for head, fields in inside.items():
+            self._replace(head, self._object(head) | fields)
+        self._replace("via", self._object("via") | {name: makers[name] for name in values})
 
     @property
     def id(self) -> str | None:

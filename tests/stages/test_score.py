@@ -24,7 +24,8 @@ from tests.methods.scorers.scoring import scored, scores, smooth
 from tests.models import tiny
 
 CLIPKIT = [sys.executable, "-P", "-m", "clipkit"]
-ALL = ["clip", "clip-flip", "tmars", "prompts", "retrieval-rank"]
+MODELS = ["clip", "clip-flip", "tmars", "prompts", "retrieval-rank"]
+ALL = [*MODELS, "quality", "hash", "aspect", "size", "lang", "caption"]
 CONCEPTS = {"concepts": ["grey=a grey wall|a flower"]}
 
 
@@ -48,18 +49,26 @@ def lines(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+def flat(record: dict[str, Any]) -> dict[str, Any]:
+    """All fields by dotted name."""
+    inner = {f"{name}.{k}": v for name in ("scores", "via") for k, v in record.get(name, {}).items()}
+    return inner | {name: value for name, value in record.items() if name not in ("scores", "via")}
+
+
 # Values do not depend on ...
 
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_score_does_not_hang_on_which_others_are_asked_for(exact: bool, photos: Path) -> None:
     options = {"options": CONCEPTS, "exact_decode": exact}
-    together = scores(records(), ALL, photos, **options)
-    assert scores(records(), ALL[::-1], photos, **options) == together
+    together = scored(records(), ALL, photos, **options)
+    backwards = scored(records(), ALL[::-1], photos, **options)
+    assert [flat(row) for row in backwards] == [flat(row) for row in together]
     for name in ALL:
         own = {"options": CONCEPTS if name == "prompts" else {}, "exact_decode": exact}
-        for row, all_of_it in zip(scores(records(), [name], photos, **own), together, strict=True):
-            assert row == {key: all_of_it[key] for key in row}
+        for row, all_of_it in zip(scored(records(), [name], photos, **own), together, strict=True):
+            assert flat(row).items() <= flat(all_of_it).items()
+            assert len(row["via"]) == len(make_scorers([name], own["options"])[0].outputs)
 
 
 def test_reduced_and_exact_decoding_are_told_apart_and_both_shared_with_text_detection(photos: Path) -> None:
@@ -91,12 +100,12 @@ def test_batches_of_a_torch_model_change_nothing(photos: Path, tmp_path: Path) -
 def test_warm_equals_cold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = {"cache": str(tmp_path), "cache_bytes": 64 << 20}
     given = records()[6:]
-    cold = scored(given, ALL, photos, options=CONCEPTS, runtime=runtime)
+    cold = scored(given, MODELS, photos, options=CONCEPTS, runtime=runtime)
     for name in ("encode_images", "encode_texts", "preprocess"):
         monkeypatch.setattr(f"clipkit.models.lite.encoder.Lite.{name}", lambda *a, **k: pytest.fail("the model ran"))
-    assert scored(given, ALL, photos, options=CONCEPTS, runtime=runtime) == cold
+    assert scored(given, MODELS, photos, options=CONCEPTS, runtime=runtime) == cold
     monkeypatch.undo()
-    assert scored(given, ALL, photos, options=CONCEPTS) == cold
+    assert scored(given, MODELS, photos, options=CONCEPTS) == cold
 
 
 # Features from a store
@@ -237,6 +246,26 @@ def test_the_help_names_every_scorer() -> None:
 
 
 # The verb
+
+
+@pytest.mark.parametrize("by", ["caption", "size"])
+def test_without_a_model_none_is_loaded_and_captions_open_no_image(by: str, photos: Path) -> None:
+    program = (
+        "import sys; from clipkit import cli; code = cli.run(['score', '--by', sys.argv[1], '--root', sys.argv[2]]);"
+        "print(code, *sys.modules, file=sys.stderr)"
+    )
+    gone = {**records()[0], "image": "gone.jpg" if by == "caption" else "0.jpg"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, by, photos],
+        input=lines([gone]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code, *modules = done.stderr.split()
+    assert code == "0" and '"via"' in done.stdout
+    heavy = {"onnxruntime", "torch", "pyarrow"} | ({"numpy", "PIL"} if by == "caption" else set())
+    assert not heavy & set(modules)
 
 
 def test_the_verb_in_a_pipe(photos: Path, clipkit: Any) -> None:
