@@ -54,7 +54,7 @@ def columns(fields: Iterable[str]) -> list[Column]:
     shown = [Column("id", 40, lambda record: record.id or "")]
     for field in fields:
         head = field.removeprefix("scores.")
-        shown.append(Column(head, max(9, len(head)), partial(_cell, field), right=head != field))
+        shown.append(Column(head, max(7, len(head)), partial(_cell, field), right=head != field))
     return shown
 
 
