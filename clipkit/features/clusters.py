@@ -42,8 +42,8 @@ def cluster(vectors: Vectors, order: np.ndarray, k: int, assign: int) -> Cluster
     """Spherical k-means (faiss; 10 iterations, seed 1234) of distinct unit vectors, each assigned to `assign` clusters.
 
     order: int64 [n], the vectors in an order that hangs on nothing but themselves, such as that of their digests. The
-    first 32 k of them, 262,144 at most (but at least k), are trained on, so that the result doesn't depend on the order
-    of the input; nor does it on the number of threads.
+    first 32 k of them, at least 32,768 and at most 262,144 (or k), are trained on, so that the result doesn't depend on
+    the order of the input; nor does it on the number of threads.
     """
     n = len(vectors)
     k = max(min(k, n), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Iterator, Sequence
 from typing import IO, Final
@@ -14,12 +15,11 @@ _RELEASE_AFTER: Final = 8192  # rows; a row looked at maps up to 64 KiB around i
 class Vectors:
     """Rows f32 of one width in one or more files of fixed-width records, read through memory maps.
 
-    files: (file, records in it). dtype: of a record; its field `features` is the row. chosen: int64 [n], which records,
-    counted over all files, are the rows 0 to n - 1 here.
+    files: (file, records in it); they may be closed afterwards. dtype: of a record; its field `features` is the row.
+    chosen: int64 [n], which records, counted over all files, are the rows 0 to n - 1 here.
     """
 
     def __init__(self, files: Sequence[tuple[IO[bytes], int]], dtype: np.dtype, chosen: np.ndarray) -> None:
-        self._files, self._dtype = files, dtype
         self.dim: int = dtype["features"].shape[0]
         self._maps: list[mmap.mmap] = []
         self._arrays: list[np.ndarray] = []
@@ -38,8 +38,10 @@ class Vectors:
         return len(self._chosen)
 
     def only(self, rows: np.ndarray) -> Vectors:
-        """Some of the rows, as vectors of their own over the same files."""
-        return Vectors(self._files, self._dtype, self._chosen[rows])
+        """Some of the rows, as vectors of their own over the same maps."""
+        some = copy.copy(self)
+        some._chosen = self._chosen[rows]
+        return some
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Some rows as f32 [m, d], a copy."""

@@ -84,12 +84,14 @@ class Dedup(WholeStage):
         if (self.keep == "best") != bool(self.config["best_by"]):
             raise UsageError("--keep best and --best-by FIELD go together", "for example: --best-by scores.clip")
         for flag in ("eps", "k", "assign", "target_fraction", "audit"):
-            if self.config.get(flag) and not self.encodes:
+            if self.config.get(flag) not in (None, 0) and not self.encodes:
                 raise UsageError(f"--{flag.replace('_', '-')} is about features", "add semantic to --by")
+        if self.config.get("hamming") is not None and not {"phash", "dhash"} & set(self.config["by"]):
+            raise UsageError("--hamming is about phash and dhash", "add one of them to --by")
         if self.keep in ("hard", "easy") and not self.encodes:
             raise UsageError(f"--keep {self.keep} is about clusters of features", "add semantic to --by")
         fraction = self.config["target_fraction"]
-        if fraction is not None and (self.config.get("eps") or self.config["only_against"]):
+        if fraction is not None and (self.config.get("eps") is not None or self.config["only_against"]):
             raise UsageError("--target-fraction goes neither with --eps nor with --only-against")
         if fraction is not None and not 0 < fraction <= 1:
             raise UsageError(f"--target-fraction is the part to keep, from 0 to 1, not {fraction:g}")

@@ -33,7 +33,7 @@ class Semantic(Deduper):
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
-        self.eps: float = options.get("eps") or DEFAULT_EPS
+        self.eps: float = options.get("eps", DEFAULT_EPS)
         self._k: int | None = options.get("k")
         self._assign: int = options.get("assign", DEFAULT_ASSIGN)
         check_eps(self.eps)
