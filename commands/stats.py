@@ -5,7 +5,7 @@ Group: Records
 Prints a table: of each field how many records have it, of what types, how many different values and which are the most
 frequent; of numbers the quantiles and a histogram. Objects are taken apart one level: scores.clip. Errors and drops
 are counted by kind; records with an error count there alone. Quantiles are exact: numbers lie in temporary files, and
-one field at a time is sorted in memory (8 bytes a number). Of texts, 100,000 values of a field are told apart. Exits
+one field at a time is sorted in memory (8 bytes a number). Of texts, 100,000 values a field are told apart. Exits
 with 3 if lines could not be read. Reads everything first.
 
 Example:

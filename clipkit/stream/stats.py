@@ -1,11 +1,12 @@
 """What is in records: fields, types, values, quantiles; in memory that doesn't grow with the number of records.
 
-Held are up to 100,000 values of each field of texts and, in a temporary file, 8 bytes for each number; when a field is
+Held are up to 100,000 values of each field of texts, a million in all, and, in a temporary file, 8 bytes for each number; when a field is
 summed up, its numbers are sorted in memory, one field at a time.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 import sys
 import tempfile
@@ -27,6 +28,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 BINS = 20
 TOP = 10
 _MOST_VALUES = 100_000  # distinct texts of a field that are told apart
+_MOST_IN_ALL = 1_000_000
 _MOST_FIELDS = 500
 _LONG = 200  # a longer text is remembered by its beginning and a digest
 _LARGEST = sys.float_info.max
@@ -118,10 +120,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+class _Room:
+    """How many more values there is room for, in all fields."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_IN_ALL
+
+
 class Field:
     """What one field holds. `values` counts texts and truth values: exactly for those it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: _Room) -> None:
+        self._room = room
         self.types: Counter[str] = Counter()
         self.values: Counter[Any] = Counter()
         self.all_held = True  # no value came that there was no room for
@@ -149,8 +159,11 @@ class Field:
     def _count(self, value: str | bool) -> None:
         if isinstance(value, str) and len(value) > _LONG:
             value = f"{value[:_LONG]}… #{ticket(value, 0, 'stats').hex()[:8]}"
-        if value in self.values or len(self.values) < _MOST_VALUES:
+        if value in self.values:
             self.values[value] += 1
+        elif len(self.values) < _MOST_VALUES and self._room.left:
+            self.values[value] = 1
+            self._room.left -= 1
         else:
             self.all_held = False
 
@@ -164,7 +177,7 @@ class Field:
             told |= {"distinct": distinct + (numbers or {}).get("distinct", 0), "distinct_exact": self.all_held}
         if numbers:
             told["numbers"] = numbers
-        ranked = sorted(self.values.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP]
+        ranked = heapq.nsmallest(TOP, self.values.items(), key=lambda pair: (-pair[1], str(pair[0])))
         if ranked and (ranked[0][1] > 1 or len(self.values) <= TOP):
             told["top"] = [list(pair) for pair in ranked]
         return told
@@ -176,6 +189,7 @@ class Stats:
     def __init__(self, only: Sequence[str] = ()) -> None:
         self._only = frozenset(only)
         self._sought = Sought(only)
+        self._room = _Room()
         self.records = 0
         self.unreadable: Counter[str] = Counter()  # by kind
         self.errors: Counter[str] = Counter()  # by type; their fields are not summed up
@@ -216,7 +230,7 @@ class Stats:
             if len(self.fields) >= _MOST_FIELDS:
                 self.left_out = True
                 return
-            field = self.fields[name] = Field()
+            field = self.fields[name] = Field(self._room)
         field.add(value)
 
     def notices(self) -> list[str]:

@@ -88,6 +88,13 @@ def test_more_values_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert ">= 3" in "\n".join(lines_of(summed({"v": value} for value in "abcdeabza"), "utf-8"))
 
 
+def test_all_fields_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_IN_ALL", 5)
+    fields = summed({"v": value, "w": value} for value in "abcdab")["fields"]
+    assert [fields[name]["distinct"] for name in "vw"] == [3, 2]
+    assert not fields["v"]["distinct_exact"] and fields["v"]["top"] == [["a", 2], ["b", 2], ["c", 1]]
+
+
 def test_more_fields_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_FIELDS", 2)
     stats = Stats()
