@@ -117,13 +117,18 @@ class Join(Stage):
             said += [f"{message}; {hint}" for message, hint in self._left_fields.problems()]
         if self._partners < self._read or right.found < len(right):
             said.append(
-                f"{self._partners:,} of {self._read:,} records have a partner; "
-                f"{right.found:,} of {len(right):,} in {self.config['right']} are one"
+                f"{self._partners:,} of {self._read:,} records have a partner, "
+                f"and {right.found:,} of {len(right):,} in {self.config['right']}"
             )
         for count, what in ((right.unkeyed, f"have no {self._on}"), (right.failed, "came with an error")):
             if count:
                 said.append(f"{count:,} in {self.config['right']} {what}, and were left out")
         return said
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """For --report: records with a partner, those of the right side, and how many of these are one."""
+        return {"partners": self._partners, "right": len(self._right), "right_found": self._right.found}
 
     def close(self) -> None:
         if hasattr(self, "_right"):

@@ -1,7 +1,7 @@
 """What is in records: fields, types, values, quantiles; in memory that doesn't grow with the number of records.
 
-Held are up to 100,000 values of each field of texts, a million in all, and, in a temporary file, 8 bytes for each number; when a field is
-summed up, its numbers are sorted in memory, one field at a time.
+Held are up to 100,000 values of each field of texts, a million in all, and, in a temporary file, 8 bytes for each
+number; when a field is summed up, its numbers are sorted in memory, one field at a time.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_what_is_left_out_of_the_right_is_told(right: Path) -> None:
     stage = Join({"right": str(right)})
     list(run(stage, [{"id": "b"}, {"id": "c"}]))
     first, second, third = stage.notices
-    assert first.startswith("1 of 2 records have a partner; 1 of 1 in")
+    assert first.startswith("1 of 2 records have a partner, and 1 of 1 in")
     assert "1 in" in second and "have no id" in second
     assert "1 in" in third and "came with an error" in third
 
@@ -156,6 +156,7 @@ def test_counts_add_up_for_every_kind(clipkit: Any, tmp_path: Path) -> None:
         report = json.loads((tmp_path / "report.json").read_text())
         assert report["counts"] == {"read": 4, "kept": kept, "dropped": dropped, "failed": failed, "passed": 1}
         assert report["drops"] == drops
+        assert report["facts"] == {"partners": 2, "right": 2, "right_found": 2}
 
 
 def test_standard_input_is_one_side_only(clipkit: Any, tmp_path: Path) -> None:
