@@ -202,7 +202,7 @@ class Dedup(WholeStage):
         parts, fixed = (references, rows), len(references)
         heads = self.table.heads(parts)
         n = len(heads)
-        vectors = self.table.vectors(parts) if self.embedder else None
+        vectors = self.table.vectors(parts) if self.table.dim else None
         present = [(heads["present"] >> number & 1).astype(bool) for number in range(len(self.methods))]
         links = [m.links(heads[m.name], here, vectors) for m, here in zip(self.methods, present, strict=True)]
         features = next((found for found in links if isinstance(found, NearFeatures)), None)
@@ -263,7 +263,7 @@ class Dedup(WholeStage):
         if len(set(verdict.counts.values())) > 1:
             self.notices.append("; ".join(f"--rule {rule} keeps {count:,}" for rule, count in verdict.counts.items()))
         if self.keep == "best" and (missing := int(np.isnan(values).sum())):
-            self.notices.append(f"{missing:,} records have no {self.config['best_by']}: others are kept before them")
+            self.notices.append(f"records without {self.config['best_by']}, which come after all others: {missing:,}")
         if self.config["mark"] and "" in self._names.values():
             self.notices.append("some records have no id, so that `dup` cannot name them")
         if features:
@@ -277,7 +277,7 @@ class Dedup(WholeStage):
         if self.config["target_fraction"] is not None:
             self.notices.append(f"--eps {features.eps:.9g} keeps that part")
         if without:
-            self.notices.append(f"{without:,} images have no features (or only zeros), and are compared with none")
+            self.notices.append(f"records without features, which are compared with none: {without:,}")
         if audited := self.config["audit"]:
             # their digests' order is as good as random, but training took its sample from the front of it
             chosen = np.arange(features.count)[::-1][:audited]
