@@ -39,6 +39,9 @@ _ENDINGS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+_LONGEST = 100  # characters of a word: WordNet's longest noun has 71
+
+
 class WordNet:
     """The first synset of any word, in any inflection."""
 
@@ -50,8 +53,12 @@ class WordNet:
     def first_offset(self, word: str) -> int | None:
         """The offset of a word's first synset: nouns before verbs, adjectives and adverbs; None if there is none.
 
-        As NLTK 3.8 lists them: case is folded, the word itself comes before what it may be an inflection of.
+        As NLTK 3.8.1 lists them, which DataComp used: case is folded, the word itself comes before what it may be an
+        inflection of, and endings are taken off until something is found. Words over 100 characters are in no
+        dictionary.
         """
+        if len(word) > _LONGEST:
+            return None
         word = word.lower()
         for part, first in self._first.items():
             for form in self._forms(word, part):
@@ -73,7 +80,8 @@ class WordNet:
 
 
 def _shortened(forms: Iterable[str], part: str) -> list[str]:
-    return [form.removesuffix(old) + new for form in forms for old, new in _ENDINGS[part] if form.endswith(old)]
+    made = (form.removesuffix(old) + new for form in forms for old, new in _ENDINGS[part] if form.endswith(old))
+    return list(dict.fromkeys(made))
 
 
 class Entities:

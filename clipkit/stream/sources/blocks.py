@@ -16,7 +16,7 @@ from clipkit.stream.sources.context import Item, Reading
 from clipkit.stream.sources.lines import MAX_LINE, LineReader, split_blocks
 from clipkit.stream.sources.naming import Naming
 from clipkit.stream.sources.opening import Chunks
-from clipkit.stream.sources.rewriting import beside, lies_beside, relative_image
+from clipkit.stream.sources.rewriting import beside, lies_beside, local_image, relative_image
 
 _HELD = -1
 _ODD = -2  # the record itself has to be asked
@@ -60,7 +60,7 @@ class Blocks:
         number = 1
         undecided = reading.input.path != "-"  # whether images lie beside the manifest: its first one tells
         for lines in blocks:
-            if undecided and (image := self._first_image(lines)) is not None:
+            if undecided and (image := self._first_image(lines, number)) is not None:
                 undecided = False
                 if lies_beside(image, reading):
                     yield from self._each(chain([lines], blocks), number)
@@ -68,14 +68,15 @@ class Blocks:
             yield from self._block(lines, number)
             number += len(lines)
 
-    def _first_image(self, lines: list[bytes]) -> str | None:
-        for line in lines:
+    def _first_image(self, lines: list[bytes], number: int) -> str | None:
+        for at, line in enumerate(lines, number):
             try:
                 found = self._picture(line)
-            except _UNREADABLE:
-                continue
-            image = relative_image(found.image)
-            if image is not None and found.error is None:
+                image = relative_image(found.image) if found.error is None else None
+            except _UNREADABLE:  # a reference, perhaps
+                item = self._lines.item(line, at)
+                image = local_image(item) if isinstance(item, Record) else None
+            if image is not None:
                 return image
         return None
 

@@ -22,7 +22,7 @@ def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
     own: bool | None = None
     for item in items:
         if own is not False and isinstance(item, Record):
-            image = _local_image(item)
+            image = local_image(item)
             if image is not None and own is None:
                 own = lies_beside(image, reading)
                 if own:
@@ -38,7 +38,7 @@ def lies_beside(image: str, reading: Reading) -> bool:
     return not reading.places.exists(image) and Places(folder).exists(image)
 
 
-def _local_image(record: Record) -> str | None:
+def local_image(record: Record) -> str | None:
     """The `image` of a record if it is a relative path; None also for a record that came with an error."""
     try:
         return relative_image(None if arrived_failed(record) else record.get("image"))
