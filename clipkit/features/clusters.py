@@ -47,8 +47,8 @@ def cluster(vectors: Vectors, order: np.ndarray, k: int, assign: int) -> Cluster
     """
     n = len(vectors)
     k = max(min(k, n), 1)
-    sample = vectors.take(order[: min(n, max(k, min(max(_TRAINED_ON * k, ONE_CLUSTER), _SAMPLE)))])
-    centroids = _train(sample, k)
+    trained_on = min(n, max(k, min(max(_TRAINED_ON * k, ONE_CLUSTER), _SAMPLE)))
+    centroids = _train(vectors.take(order[:trained_on]), k)
     nearest = np.zeros((n, min(assign, k)), np.int32)
     distance = np.empty(n)
     index = _index(centroids) if k > 1 else None

@@ -9,7 +9,7 @@ from typing import IO, Final
 
 import numpy as np
 
-_RELEASE_AFTER: Final = 8192  # rows; a row looked at maps up to 64 KiB around it
+_RELEASE_AFTER: Final = 2048  # rows; a row looked at maps up to 64 KiB around it
 
 
 class Vectors:
@@ -47,13 +47,12 @@ class Vectors:
         """Some rows as f32 [m, d], a copy."""
         where = self._chosen[rows]
         out = np.empty((len(where), self.dim), np.float32)
-        for array, start, end in zip(self._arrays, self._starts, self._starts[1:], strict=False):
-            here = (where >= start) & (where < end)
-            if here.all():
-                out = array[where - start]
-            elif here.any():
-                out[here] = array[where[here] - start]
-        self._release(len(where))
+        for begin in range(0, len(where), _RELEASE_AFTER):
+            piece = slice(begin, begin + _RELEASE_AFTER)
+            for array, start, end in zip(self._arrays, self._starts, self._starts[1:], strict=False):
+                here = np.flatnonzero((where[piece] >= start) & (where[piece] < end))
+                out[here + begin] = array[where[piece][here] - start]
+            self._release(len(where[piece]))
         return out
 
     def blocks(self, rows: int = 8192) -> Iterator[tuple[int, np.ndarray]]:
@@ -64,7 +63,7 @@ class Vectors:
     def _release(self, looked: int) -> None:
         """Let go of pages that were looked at: they stay in the system's cache, and no longer count as ours."""
         self._looked += looked
-        if self._looked > _RELEASE_AFTER and hasattr(mmap, "MADV_DONTNEED"):
+        if self._looked >= _RELEASE_AFTER and hasattr(mmap, "MADV_DONTNEED"):
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
             self._looked = 0
