@@ -8,7 +8,7 @@ Streams; with --top-fraction, --top-k or q() in a condition: Reads everything fi
 
 Example:
 
-    clipkit filter scored.jsonl --where 'scores.clip >= 0.28 and words(text) > 2' -o kept.jsonl
+    clipkit filter scored.jsonl --where 'scores.clip >= 0.28 and words(text) >= 3' -o kept.jsonl
     clipkit filter scored.jsonl --preset datacomp-basic --where "not text ~ '(?i)stock photo'"
     clipkit filter scored.jsonl --top-fraction 0.3 --by scores.clip --mark -o marked.jsonl
     clipkit filter --preset laion2b --show

@@ -109,5 +109,6 @@ def architecture(maker: str) -> str:
 
     The activation is not part of it: OpenAI's weights are named with and without `-quickgelu`.
     """
-    model = maker.partition("/")[2].rpartition("@")[0] or maker
+    model = maker.partition("/")[2] or maker
+    model = model.rpartition("@")[0] or model
     return model if model.startswith("hf-hub:") else model.partition(":")[0].removesuffix("-quickgelu")
