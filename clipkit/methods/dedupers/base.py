@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 
-_MAKERS = {"hash", "scan", "score"}  # whose digests of an image are taken as they stand
+_HEX = re.compile("[0-9a-fA-F]*")
+_MAKERS = ("hash", "scan")  # whose digests of an image are taken as they stand
 
 
 class Look:
@@ -49,12 +51,9 @@ class Look:
         """A digest in hex that clipkit itself wrote into the record earlier, as `via` says, else None."""
         value, via = self.record.get(field), self.record.get("via")
         maker = via.get(field) if isinstance(via, dict) else None
-        if not isinstance(value, str) or not isinstance(maker, str) or maker.partition("/")[0] not in _MAKERS:
+        if not isinstance(value, str) or maker not in _MAKERS:
             return None
-        try:
-            return bytes.fromhex(value) if len(value) == digits else None
-        except ValueError:
-            return None
+        return bytes.fromhex(value) if len(value) == digits and _HEX.fullmatch(value) else None
 
 
 class Links:

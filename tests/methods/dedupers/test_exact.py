@@ -76,7 +76,8 @@ def test_a_digest_counts_only_from_who_is_known_to_make_it() -> None:
     assert Bytes({}).key(Look(known, None)) == bytes.fromhex(digest)[:16]
     for via in ({}, {"sha256": "somebody"}):
         assert Bytes({}).key(Look(Record({"sha256": digest, "via": via}), None)) is None
-    assert Bytes({}).key(Look(Record({"sha256": "zz" * 32, "via": {"sha256": "scan"}}), None)) is None
+    for value, via in (("zz" * 32, "scan"), (" 0" * 32, "scan"), (digest, ["scan"]), (digest, {}), (7, "scan")):
+        assert Bytes({}).key(Look(Record({"sha256": value, "via": {"sha256": via}}), None)) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"ab", b"\0b"]), st.booleans()), max_size=12))
