@@ -52,7 +52,10 @@ class Address:
 
     def follow(self, location: str) -> Address:
         """Where a redirect leads. A name and password go along to the same server only. Raises Failure as `parse`."""
-        there = Address.parse(urljoin(str(self.url), location))
+        try:
+            there = Address.parse(urljoin(str(self.url), location))
+        except ValueError:
+            raise Failure("fetch-url", f"a redirect to {said(location)}: not a URL") from None
         return Address(there.url, there.host, self.auth if there.url.origin() == self.url.origin() else None)
 
 

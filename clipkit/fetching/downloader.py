@@ -16,6 +16,7 @@ import aiohttp
 
 from clipkit import __version__
 from clipkit.fetching.address import Address
+from clipkit.fetching.connector import Connector
 from clipkit.fetching.failure import Failure, explained
 from clipkit.fetching.folder import Arrival, Folder, Saved, too_large
 from clipkit.fetching.resolver import Resolver
@@ -91,7 +92,7 @@ class Downloader:
     async def _open(self) -> None:
         self._resolver = Resolver(self._allowed)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=0),
+            connector=Connector(resolver=self._resolver, use_dns_cache=False, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self._manners.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=self._manners.timeout),
@@ -269,6 +270,6 @@ def _seconds(retry_after: str) -> float | None:
         return float(retry_after)
     try:
         when = parsedate_to_datetime(retry_after)
-    except ValueError:
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):  # the year 10000, say
         return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

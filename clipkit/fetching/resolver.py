@@ -50,9 +50,15 @@ class Resolver(AbstractResolver):
         ]
 
     def check_literal(self, host: str) -> None:
-        """Refuse a host that is an address itself, which aiohttp doesn't resolve. Raises Failure `fetch-private`."""
-        with contextlib.suppress(ValueError):
+        """Refuse a host that is an address itself, which aiohttp doesn't resolve. Raises Failure: `fetch-private`, and
+        `fetch-url` for spellings such as 2130706433 and 127.1, which some of its versions hand to the system unseen."""
+        try:
             address = str(ipaddress.ip_address(host.partition("%")[0]))
+        except ValueError:
+            if ":" in host or host.replace(".", "").isdigit():
+                message = f"{printable(host)} is neither the name of a host nor an address"
+                raise Failure("fetch-url", message) from None
+        else:
             self._check(address, address)
 
     async def close(self) -> None:

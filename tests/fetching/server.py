@@ -204,6 +204,12 @@ async def busy_until(request: Request) -> None:
 
 
 @behaviour
+async def busy_forever(request: Request) -> None:
+    """/busy_forever/YEAR: as busy_until, with a date that no clock can hold."""
+    request.answer(b"", f"Retry-After: Mon, 01 Jan {request.rest} 00:00:00 GMT", status="503 Service Unavailable")
+
+
+@behaviour
 async def hang(request: Request) -> None:
     await asyncio.sleep(60)
 
@@ -249,6 +255,17 @@ async def short_length(request: Request) -> None:
     """Content-Length is less than what is sent: the rest runs into the next answer on this connection."""
     body = picture(request.rest, "PNG")
     request.answer(body, length=len(body) - 20)
+
+
+@behaviour
+async def two_answers(request: Request) -> None:
+    """The picture, its head first, and behind it another whole answer."""
+    body, other = picture(request.rest), picture("of another URL")
+    request.answer(b"", length=len(body))
+    await request.writer.drain()
+    await asyncio.sleep(0.05)
+    request.send(body)
+    request.answer(other)
 
 
 @behaviour

@@ -15,8 +15,11 @@ import pytest
 
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.fetching.downloader import Downloader, Manners
+from clipkit.fetching.failure import Failure
 from clipkit.fetching.folder import Folder, Saved
+from clipkit.fetching.resolver import Resolver
 from clipkit.images.limits import Limits
+from clipkit.images.remote import is_public
 from tests.fetching.server import SELF_SIGNED, Server, picture, serving
 
 
@@ -190,6 +193,8 @@ def test_a_large_picture_goes_to_the_disk_as_it_comes(
         ("to/1?file:///etc/passwd", "fetch-scheme", 1),
         ("to/1?ftp://127.0.0.1/x", "fetch-scheme", 1),
         ("to/1?http://host:port/", "fetch-url", 1),
+        ("to/1?http://[::1/x", "fetch-url", 1),
+        ("to/1?http://127.1/x", "fetch-url", 1),
         ("to/1?http://10.0.0.1/x", "fetch-private", 1),
         ("to/1?http://[::1]/x", "fetch-private", 1),
         ("to/1?http://[::ffff:169.254.169.254]/latest", "fetch-private", 1),
@@ -229,6 +234,15 @@ def test_a_picture_cut_by_a_false_length_is_noticed(server: Server, downloads: D
         assert (downloads.folder / other.result(30).name).read_bytes() == picture(str(i))
 
 
+def test_an_answer_that_nobody_asked_for_is_nobodys(server: Server, tmp_path: Path) -> None:
+    with Downloads(tmp_path, per_host=1, retries=0) as downloads:
+        coming = [downloads.submit(server.url(f"two_answers/{i}")) for i in range(3)]
+        coming += [downloads.submit(server.url(f"fine/{i}")) for i in range(3, 6)]
+        for i, one in enumerate(coming):
+            assert (downloads.folder / one.result(30).name).read_bytes() == picture(str(i))
+    assert server.connections == 4
+
+
 @pytest.mark.parametrize(
     ("url", "kind"),
     [
@@ -260,11 +274,16 @@ def test_addresses_that_lead_nowhere(downloads: Downloads, names: dict[str, list
     "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "127.1", "0x7f000001", "[::ffff:127.0.0.1]"]
 )
 def test_this_machine_is_refused_by_default(server: Server, tmp_path: Path, host: str) -> None:
-    from clipkit.images.remote import is_public
-
     with Downloads(tmp_path, allowed=is_public, retries=0) as downloads:
         assert downloads.kind(server.url("fine/1", host=host)) in ("fetch-private", "fetch-url", "fetch-dns")
     assert not server.connections
+
+
+@pytest.mark.parametrize("host", ["2130706433", "127.1", "127.0.0.1.", "0127.0.0.1", "1:2", "127.0.0.1"])
+def test_no_spelling_of_an_address_gets_past_the_check(host: str) -> None:
+    """Some versions of aiohttp resolve none of these, nor refuse them."""
+    with pytest.raises(Failure):
+        Resolver(is_public).check_literal(host)
 
 
 def test_one_forbidden_address_of_a_name_is_enough(
@@ -381,6 +400,11 @@ def test_a_server_that_asks_for_time_gets_it(server: Server, downloads: Download
 
 def test_also_until_a_date(server: Server, downloads: Downloads) -> None:
     assert downloads.data(server.url("busy_until/x")) == picture("x")
+
+
+@pytest.mark.parametrize("year", ["9999", "99999", "99999999999999999999"])
+def test_nor_longer_than_it_can_be_said(server: Server, downloads: Downloads, year: str) -> None:
+    assert downloads.kind(server.url(f"busy_forever/{year}")) == "fetch-status-503"
 
 
 def test_one_that_asks_for_an_hour_is_left_alone(server: Server, downloads: Downloads) -> None:
