@@ -92,6 +92,7 @@ class RankedFilter(WholeStage):
     """
 
     verb: ClassVar[str] = "filter"
+    inline: ClassVar[bool] = True
     defaults: ClassVar[dict[str, Any]] = DEFAULTS
 
     def setup(self) -> None:

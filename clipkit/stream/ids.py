@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,11 +98,14 @@ class HashTable:
                     slot = (slot + 1) & mask
                 keys[slot], values[slot] = hash64, value
 
-    def insert_new(self, keys: Sequence[int], values: Sequence[int]) -> bool:
-        """Set keys that must all be new and different, some thousands at once: False, and nothing is set, if not."""
+    def insert_new(self, hashes: Sequence[int], values: Sequence[int]) -> bool:
+        """Set keys that must all be new and different, some thousands at once: False, and nothing is set, if not.
+
+        hashes: as Python's `hash` gives them, signed.
+        """
         import numpy as np
 
-        new = np.asarray(keys, np.uint64)
+        new = np.asarray(hashes, np.int64).view(np.uint64)
         if not len(new):
             return True
         if not new.all() or len(np.unique(new)) < len(new):
@@ -153,48 +157,56 @@ _FEW = 1 << 19  # ids up to which a set is used, which needs no array library
 class UniqueIds:
     """Ids of which each may come once, and where each came; they can be noted in bulk. Hashed as in SeenIds.
 
-    Up to half a million are in a set, 100 bytes each; then all move to a table of 24 to 48 bytes each.
+    Up to half a million are in a set, 80 bytes each; then all move to a table of 24 to 48 bytes each.
     """
 
     def __init__(self) -> None:
         self._set: set[int] = set()
-        self._hashes, self._places = array("Q"), array("Q")  # of the set, in the order in which they came
+        self._hashes = array("q")  # of the set, in the order in which they came
+        self._places: list[Any] = []  # theirs, in pieces: ranges, lists and arrays
         self._table: HashTable | None = None
 
     def add(self, name: str, place: int) -> int | None:
         """Note an id; where it came before if it did, else None."""
-        key = hash(name) & _WORD
         if self._table is None:
-            if key not in self._set:
-                self._note((key,), (place,))
+            if self._all_new((hash(name),)):
+                if not (self._places and isinstance(self._places[-1], array)):
+                    self._places.append(array("Q"))
+                self._places[-1].append(place)
                 return None
             self._to_table()
         assert self._table is not None
-        return self._table.setdefault(key, place)
+        return self._table.setdefault(hash(name) & _WORD, place)
 
     def add_all(self, names: Sequence[str], places: Sequence[int]) -> bool:
         """Note many ids; False, with none of them noted, if one was seen before or comes twice."""
-        keys = [key & _WORD for key in map(hash, names)]
-        if self._table is not None:
-            return self._table.insert_new(keys, places)
-        if not self._set.isdisjoint(keys) or len(set(keys)) < len(keys):
-            return False
-        self._note(keys, places)
-        return True
-
-    def _note(self, keys: Sequence[int], places: Sequence[int]) -> None:
-        self._set.update(keys)
-        self._hashes.extend(keys)
-        self._places.extend(places)
-        if len(self._set) > _FEW:
+        hashes = list(map(hash, names))
+        if self._table is None and self._all_new(hashes):
+            self._places.append(places)
+            return True
+        if self._table is None:
             self._to_table()
+        assert self._table is not None
+        return self._table.insert_new(hashes, places)
+
+    def _all_new(self, hashes: Sequence[int]) -> bool:
+        """Whether none of these were in the set; then they are. If not the set is no longer of use: `_hashes` is."""
+        if len(self._set) > _FEW:
+            return False
+        before = len(self._set)
+        self._set.update(hashes)
+        if len(self._set) < before + len(hashes):
+            return False
+        self._hashes.extend(hashes)
+        return True
 
     def _to_table(self) -> None:
         self._table = HashTable()
-        if not self._table.insert_new(self._hashes, self._places):  # one hashes to 0, the mark of a free slot
-            for key, place in zip(self._hashes, self._places, strict=True):
-                self._table.set(key, place)
-        self._set, self._hashes, self._places = set(), array("Q"), array("Q")
+        places = array("Q", chain.from_iterable(self._places))
+        if not self._table.insert_new(self._hashes, places):  # one hashes to 0, the mark of a free slot
+            for key, place in zip(self._hashes, places, strict=True):
+                self._table.set(key & _WORD, place)
+        self._set, self._hashes, self._places = set(), array("q"), []
 
 
 class SeenIds:

@@ -108,7 +108,8 @@ def outcome(stage: Stage, paths: list[str], folder: Path, **options: Any) -> Any
     said = json.loads(report.read_text())
     del said["run"]
     left = [path.read_bytes() if path.exists() else None for path in (out, rejects)]
-    return code, said, left, notes, getattr(stage, "notices", [])
+    told = getattr(stage, "notices", []) if not isinstance(code, tuple) else []  # a run that stops says nothing of them
+    return code, said, left, notes, told
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -198,7 +199,7 @@ def test_bulk_insertion_equals_a_dict() -> None:
         keys = [(n // 3 + 1) * step % 2**64 // (3 if n % 2 else 1) or 1 for n in range(start, start + 500)]
         new = list(dict.fromkeys(keys))
         fresh = not any(key in expected for key in new)
-        assert table.insert_new(keys, range(500)) == (fresh and len(new) == 500)
+        assert table.insert_new([key - (key >> 63 << 64) for key in keys], range(500)) == (fresh and len(new) == 500)
         if fresh and len(new) == 500:
             expected |= dict(zip(keys, range(500), strict=True))
         else:

@@ -140,15 +140,15 @@ class Blocks:
             for at, line in enumerate(lines, number):
                 yield from self._one(line, at)
             return
-        test = self._test
-        codes = []
-        odd = []
-        for at, row in enumerate(rows):
+        verdicts = map(self._test, rows)
+        codes: list[int] = []
+        odd: list[int] = []
+        while len(codes) < len(rows):
             try:
-                codes.append(test(row))
-            except Exception:  # whatever it is, it is said of the record
+                codes.extend(verdicts)
+            except Exception:  # whatever it is, it is said of the record; those before it are in `codes`
+                odd.append(len(codes))
                 codes.append(_ODD)
-                odd.append(at)
         start = 0
         for at in odd:
             yield self._chosen(lines[start:at], codes[start:at])

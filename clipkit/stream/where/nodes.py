@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 
 class Kind(Enum):
@@ -36,8 +37,7 @@ def kind_of(value: Any) -> Kind:
             return Kind.OBJECT
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """start, end: where it stands in the text."""
 
     start: int
@@ -52,8 +52,7 @@ class Node:
         return Kind.ANY
 
 
-@dataclass(frozen=True, slots=True)
-class Literal(Node):
+class Literal(Node, frozen=True):
     """A number, a string, true, false, or a tuple of such."""
 
     value: Any
@@ -63,15 +62,13 @@ class Literal(Node):
         return kind_of(self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Node):
+class Field(Node, frozen=True):
     """A field by its dotted name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile(Node):
+class Quantile(Node, frozen=True):
     """q(p): a number that all records together decide. field: whose values."""
 
     p: float
@@ -82,8 +79,7 @@ class Quantile(Node):
         return Kind.NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class Arithmetic(Node):
+class Arithmetic(Node, frozen=True):
     """op: + - * / %, or `neg` with one part."""
 
     op: str
@@ -98,8 +94,7 @@ class Arithmetic(Node):
         return Kind.NUMBER
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Node):
+class Call(Node, frozen=True):
     """A function that gives a value: len, words, lower, min, max, abs; or a condition: entity."""
 
     name: str
@@ -114,15 +109,13 @@ class Call(Node):
         return FUNCTIONS[self.name].gives
 
 
-@dataclass(frozen=True, slots=True)
-class Condition(Node):
+class Condition(Node, frozen=True):
     @property
     def kind(self) -> Kind:
         return Kind.CONDITION
 
 
-@dataclass(frozen=True, slots=True)
-class Compare(Condition):
+class Compare(Condition, frozen=True):
     """op: < <= > >= == !="""
 
     op: str
@@ -134,8 +127,7 @@ class Compare(Condition):
         return self.left, self.right
 
 
-@dataclass(frozen=True, slots=True)
-class Contains(Condition):
+class Contains(Condition, frozen=True):
     """item in container."""
 
     item: Node
@@ -146,8 +138,7 @@ class Contains(Condition):
         return self.item, self.container
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Condition):
+class Match(Condition, frozen=True):
     """text ~ pattern."""
 
     text: Node
@@ -158,15 +149,13 @@ class Match(Condition):
         return (self.text,)
 
 
-@dataclass(frozen=True, slots=True)
-class Missing(Condition):
+class Missing(Condition, frozen=True):
     """missing(field): never unknown itself."""
 
     field: Field
 
 
-@dataclass(frozen=True, slots=True)
-class Logic(Condition):
+class Logic(Condition, frozen=True):
     """op: `and`, `or`, or `not` with one part. Its parts are conditions, or fields that hold true or false."""
 
     op: str
@@ -177,8 +166,7 @@ class Logic(Condition):
         return self.operands
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """takes: the kind of each argument. least, most: how many of them."""
 
     takes: Kind

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import NoReturn
+
+import msgspec
 
 from clipkit.errors import UsageError
 from clipkit.stream.where.nodes import (
@@ -33,6 +34,8 @@ _MAX_ARITHMETIC = 60  # operators of one condition
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _INSTEAD = {
     "=": "== compares",
+    "=>": "write >=",
+    "=<": "write <=",
     "&&": "write and",
     "||": "write or",
     "!": "write not",
@@ -40,8 +43,7 @@ _INSTEAD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(msgspec.Struct, frozen=True):
     """One condition that must hold, and its text, which is what a record is dropped for."""
 
     text: str
@@ -295,7 +297,7 @@ class _Parser:
             return self.call(token) if self.accept("(") else Field(token.start, token.end, token.text)
         if self.accept("("):
             inner = self.deeper(self.either)
-            return replace(inner, start=token.start, end=self.expect(")").end)
+            return msgspec.structs.replace(inner, start=token.start, end=self.expect(")").end)
         if self.accept("["):
             return self.listing(token)
         if token.text == "null":

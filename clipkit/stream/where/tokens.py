@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from clipkit.errors import UsageError
 
@@ -13,7 +14,7 @@ _TOKEN = re.compile(
   | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
   | (?P<quoted>`[^`]+`)
   | (?P<name>[^\W\d]\w*(?:\.\w+)*)
-  | (?P<op><=|>=|==|!=|\*\*|&&|\|\||[-+*/%<>=~()\[\],!])
+  | (?P<op><=|>=|==|!=|=>|=<|\*\*|&&|\|\||[-+*/%<>=~()\[\],!])
   | (?P<end>\Z)
   | (?P<other>.)
 )""",
@@ -34,8 +35,7 @@ class WhereError(UsageError):
         self.at = at
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     kind: str  # number, string, quoted, name, word (and, or, ...), op, end
     text: str
     start: int
