@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable
 
 from clipkit.errors import ClipkitError
 from clipkit.stream.ids import HashTable
 from clipkit.stream.record import Record
+from clipkit.stream.scratch import scratch
 from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import restore, save
 
@@ -28,7 +28,7 @@ class Lookup:
 
     def __init__(self, source: Iterable[Record | BadLine], key: Callable[[Record], bytes | None]) -> None:
         self._key = key
-        self._file = tempfile.TemporaryFile(prefix="clipkit-", buffering=_BUFFER)
+        self._file = scratch(_BUFFER)
         self._ends = array("Q", [0])  # where the records end in the file, by number
         self._numbers = HashTable()
         self._clashing: dict[bytes, int] = {}  # keys whose hash another key has

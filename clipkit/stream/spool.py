@@ -1,6 +1,6 @@
 """Records on disk while a verb reads everything first: in input order with a row for each, or sorted by a key.
 
-Temporary files have no name, so that a kill leaves nothing behind. They lie where TMPDIR says.
+They lie in temporary files: see `scratch`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import struct
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -17,12 +16,12 @@ import msgspec
 
 from clipkit.errors import RecordError
 from clipkit.stream.record import Record
+from clipkit.stream.scratch import scratch
 from clipkit.stream.sources import BadLine
 
 _LENGTH = struct.Struct("<I")
 _CHUNK = 128 << 20  # bytes of records sorted in memory at once
 _MERGED = 64  # sorted runs merged at once; each is an open file
-_BUFFER = 1 << 20
 
 
 class _Saved(msgspec.Struct, array_like=True):
@@ -87,7 +86,7 @@ class Rows:
     """
 
     def __init__(self) -> None:
-        self._data, self._ids = _file(), _file()
+        self._data, self._ids = scratch(), scratch()
         self._lengths, self._starts = array("I"), array("Q")
         self.width: int | None = None
         self._same = True
@@ -142,7 +141,7 @@ class Spool:
     """Records in input order, each with its row where it has one."""
 
     def __init__(self) -> None:
-        self._items = _file()
+        self._items = scratch()
         self._has_row = bytearray()
         self.rows = Rows()
 
@@ -255,7 +254,7 @@ def _sorted(held: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 def _run(pairs: Iterable[tuple[bytes, bytes]]) -> IO[bytes]:
     """Sorted pairs in a file."""
-    file = _file()
+    file = scratch()
     for key, data in pairs:
         file.write(_frame(key) + _frame(data))
     return file
@@ -265,10 +264,6 @@ def _merged(runs: list[IO[bytes]]) -> Iterator[tuple[bytes, bytes]]:
     """The pairs of sorted runs as one; equal keys in the order of the runs."""
     frames = [_framed(run) for run in runs]
     return heapq.merge(*(zip(each, each, strict=True) for each in frames), key=_first)
-
-
-def _file() -> IO[bytes]:
-    return tempfile.TemporaryFile(prefix="clipkit-", buffering=_BUFFER)
 
 
 def _frame(data: bytes) -> bytes:

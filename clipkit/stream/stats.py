@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import math
 import sys
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from clipkit.errors import RecordError
 from clipkit.stream.fieldnames import Sought
 from clipkit.stream.hashing import ticket
 from clipkit.stream.record import Record
+from clipkit.stream.scratch import scratch
 from clipkit.stream.sources import BadLine
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Numbers:
         except OverflowError:  # a whole number beyond all doubles
             self._held.append(_LARGEST if value > 0 else -_LARGEST)
         if len(self._held) == _HELD:
-            self._file = self._file or tempfile.TemporaryFile(prefix="clipkit-")
+            self._file = self._file or scratch(1 << 13)
             self._held.tofile(self._file)
             del self._held[:]
 

@@ -118,8 +118,8 @@ def test_ordered_is_sorted_and_stable_whatever_fits_in_memory(values: list[int],
 def test_many_runs_are_merged_in_steps_with_few_files_open(monkeypatch: pytest.MonkeyPatch, merged: int) -> None:
     monkeypatch.setattr(spool, "_MERGED", merged)
     opened: list[object] = []
-    make = spool._file
-    monkeypatch.setattr(spool, "_file", lambda: opened.append(made := make()) or made)
+    make = spool.scratch
+    monkeypatch.setattr(spool, "scratch", lambda: opened.append(made := make()) or made)
     values = [(i * 7919) % 13 for i in range(300)]
     most = 0
 
@@ -148,8 +148,8 @@ def test_what_has_no_key_follows_at_the_end_as_it_came() -> None:
 
 def test_temporary_files_are_closed_when_a_reader_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    make = spool._file
-    monkeypatch.setattr(spool, "_file", lambda: opened.append(made := make()) or made)
+    make = spool.scratch
+    monkeypatch.setattr(spool, "scratch", lambda: opened.append(made := make()) or made)
     reading = iter(Ordered(numbered([3, 2, 1]), by_value, chunk_bytes=1))
     next(reading)
     reading.close()  # type: ignore[attr-defined]
