@@ -151,6 +151,7 @@ class HashTable:
             keys, values, slots = keys[lost], values[lost], (slots[lost] + np.uint64(1)) & mask
 
 
+_NOT_WORTH_ARRAYS = 20_000  # ids: numpy takes longer to import than they do one by one
 _FEW = 1 << 19  # ids up to which a set is used, which needs no array library
 
 
@@ -203,7 +204,8 @@ class UniqueIds:
     def _to_table(self) -> None:
         self._table = HashTable()
         places = array("Q", chain.from_iterable(self._places))
-        if not self._table.insert_new(self._hashes, places):  # one hashes to 0, the mark of a free slot
+        few = len(places) < _NOT_WORTH_ARRAYS
+        if few or not self._table.insert_new(self._hashes, places):  # (one hashes to 0, the mark of a free slot)
             for key, place in zip(self._hashes, places, strict=True):
                 self._table.set(key & _WORD, place)
         self._set, self._hashes, self._places = set(), array("q"), []

@@ -177,6 +177,7 @@ def test_packed_output_is_framed_alike(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("few", [1 << 19, 100, 0])
 def test_ids_noted_in_bulk_or_one_by_one(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     monkeypatch.setattr(ids, "_FEW", few)
+    monkeypatch.setattr(ids, "_NOT_WORTH_ARRAYS", 3000)
     unique, places = UniqueIds(), {}
     for start in range(0, 20_000, 400):
         names = [f"id {n}" for n in range(start, start + 400)]

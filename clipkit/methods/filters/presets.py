@@ -100,7 +100,7 @@ def dfn() -> Preset:
         "Fang et al., Data Filtering Networks, 2023",
         by="scores.clip",
         top_fraction=0.15,
-        notes="needs clipkit score --by clip --model ARCH:path/to/network.pt",
+        notes="needs clipkit score --by clip --model ARCH:path/to/network.pt; --by FIELD where it has another name",
     )
 
 
