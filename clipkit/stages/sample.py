@@ -93,10 +93,10 @@ class SampleExact(WholeStage):
 
         table = np.memmap(rows.file, [("priority", "<f8"), ("tie", "<u8"), ("stratum", "<u8")], "r", shape=len(rows))
         self._taken = self._choose(table)
-        short = (self.config["count"] or 0) - int(self._taken.sum())
-        if short > 0:
-            able = "with a weight above 0" if self.config["weight"] else "there are"
-            self.notices.append(f"{self.config['count']:,} asked for, {self.config['count'] - short:,} {able}")
+        wanted, taken = self.config["count"] or 0, int(self._taken.sum())
+        if taken < wanted:
+            able = " with a weight above 0" if self.config["weight"] else ""
+            self.notices.append(f"{taken:,} instead of {wanted:,}: there are no more{able}")
 
     def _choose(self, table: np.ndarray) -> np.ndarray:
         """Which rows are taken, bool [n]."""
