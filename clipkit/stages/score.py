@@ -274,6 +274,12 @@ class ScoreAmongAll(Score, WholeStage):
         self._encode(items)
         return [_tried(self._row, item) for item in items]
 
+    def stamp(self, record: Record) -> str:
+        """With the makers of what others may have written already: `fingerprint` leaves them out."""
+        names = [self._names[field] for scorer in self._among_all() for field in scorer.outputs]
+        taken = [self._makers[name] for name in names if record.lookup(name) is not None]
+        return " ".join((super().stamp(record), *taken))
+
     def learn(self, rows: Rows) -> None:
         for n, scorer in enumerate(self._among_all()):
             scorer.learn(_Kept(rows, n + 1))

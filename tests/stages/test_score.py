@@ -335,3 +335,16 @@ def test_a_rank_batch_may_change_when_a_stopped_run_goes_on(photos: Path, clipki
     assert json.loads((tmp_path / "r.json").read_text())["run"]["reused"] == 11
     ranks = [json.loads(line)["scores"]["retrieval_rank"] for line in (tmp_path / "out").read_text().splitlines()]
     assert max(ranks) <= 4
+
+
+def test_a_resumed_run_writes_over_no_rank_of_another_batch(photos: Path, clipkit: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(lines(records()))
+    words = ["score", "--by", "retrieval-rank", "--root", photos]
+    assert clipkit(*words, "in.jsonl", "--rank-batch", "4", "-o", "ranked.jsonl", cwd=tmp_path).code == 0
+    resumed = [*words, "ranked.jsonl", "-o", "out", "--resume"]
+    assert clipkit(*resumed, "--rank-batch", "4", cwd=tmp_path).code == 0
+    assert clipkit(*resumed, "--rank-batch", "5", cwd=tmp_path).code == 3
+    kinds = [json.loads(line)["error"]["type"] for line in (tmp_path / "out").read_text().splitlines()]
+    assert kinds == ["score-exists"] * 11
+    assert clipkit(*resumed, "--rank-batch", "4", cwd=tmp_path).code == 0
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "ranked.jsonl").read_bytes()
