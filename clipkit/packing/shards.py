@@ -15,6 +15,7 @@ from clipkit.packing.samples import Sample
 from clipkit.stream.record import Record, encode_json
 
 _BUFFER = 1 << 20
+_END = 2 * tarfile.BLOCKSIZE  # zeros; more of them fill the last record of a tar
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -50,6 +51,10 @@ class Format:
         """The bytes that a sample takes in a shard, for `--max-size`."""
         return sum(len(data) for _, data in members(sample, None)) + sample.size
 
+    def ended(self, weight: int) -> int:
+        """The bytes of a whole shard whose samples weigh so much."""
+        return weight
+
     def open(self, path: Path) -> Writer:
         """Begin a shard at `path`."""
         raise NotImplementedError
@@ -74,6 +79,9 @@ class WebDataset(Format):
         sizes = [len(data) for _, data in members(sample, None)] + ([sample.size] if sample.digest else [])
         return sum(tarfile.BLOCKSIZE + size + -size % tarfile.BLOCKSIZE for size in sizes)
 
+    def ended(self, weight: int) -> int:
+        return weight + _END + -(weight + _END) % tarfile.RECORDSIZE
+
     def open(self, path: Path) -> Writer:
         return _Tar(path)
 
@@ -93,7 +101,7 @@ class _Tar:
             self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
 
     def finish(self) -> None:
-        self._file.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._file.write(bytes(_END))
         self._file.write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
         sync(self._file)
 

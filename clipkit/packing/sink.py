@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -97,7 +98,8 @@ class PackSink:
     def abort(self) -> None:
         """Leave the shards that are whole."""
         if self._open is not None:
-            self._open.close()
+            with contextlib.suppress(OSError):  # a full disk takes what is buffered no more than the rest
+                self._open.close()
             self._open = None
         if self._begun:
             self._manifest.remove_unfinished()
@@ -110,7 +112,7 @@ class PackSink:
 
     def _add(self, sample: Sample) -> None:
         weight = self.format.weigh(sample)
-        if self._open is not None and self._open.is_full(weight, self._layout):
+        if self._open is not None and self._is_full(self._open, weight):
             self._end_shard()
         if self._open is None:
             self._open = self._begin_shard()
@@ -119,6 +121,12 @@ class PackSink:
         if self.format.with_images and not sample.digest:
             self._counts["without_image"] += 1
             self._images.absent += 1
+
+    def _is_full(self, shard: _Open, weight: int) -> bool:
+        """Whether a sample of so many bytes belongs into the next shard. (One larger than a shard gets its own.)"""
+        most = self._layout.max_size
+        too_large = most is not None and self.format.ended(shard.weight + weight) > most
+        return too_large or shard.count >= self._layout.max_count
 
     def _begin_shard(self) -> _Open:
         number = len(self._shards)
@@ -177,12 +185,6 @@ class _Open:
         self.count = self.weight = 0
         self.first = self.last = ""
         self._digest = hashlib.blake2b(seed.encode(), digest_size=16)
-
-    def is_full(self, weight: int, layout: Layout) -> bool:
-        """Whether a sample of so many bytes belongs into the next shard. (One larger than a shard gets its own.)"""
-        return self.count >= layout.max_count or (
-            layout.max_size is not None and self.weight + weight > layout.max_size
-        )
 
     def add(self, sample: Sample, weight: int) -> None:
         self.first = sample.id if not self.count else self.first

@@ -23,7 +23,7 @@ _MISSING: Any = object()
 
 # The names that have a meaning (docs/records.md); any other field passes through untouched.
 KNOWN_FIELDS = frozenset(
-    "id image text texts label split pred width height scores emb via drop error".split()  # noqa: SIM905
+    "id image text texts label split pred width height scores emb via n drop error".split()  # noqa: SIM905
 )
 
 

@@ -165,6 +165,12 @@ def _pixels(value: Any) -> str | None:
     return f"{_expected('a whole number', value)} ({value!r})"
 
 
+def _count(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return None if value >= 0 else f"expected how often it is packed, got {value}"
+    return f"{_expected('a whole number', value)} ({value!r})"
+
+
 def _scores(value: Any) -> str | None:
     if not isinstance(value, dict):
         return _expected("an object", value)
@@ -231,6 +237,7 @@ _RULES: dict[str, Rule] = {
     "scores": _scores,
     "emb": _emb,
     "via": _via,
+    "n": _count,
     "drop": _strings_in("by", "reason"),
     "error": _strings_in("verb", "type", "message"),
 }

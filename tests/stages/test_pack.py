@@ -196,15 +196,24 @@ def test_the_suffix_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert found["image"].endswith("#000000000.png")
 
 
-def test_max_size_bounds_a_shard(pictures: Path, tmp_path: Path) -> None:
-    lines = [json.dumps({"id": f"{n:02d}", "image": "0.jpg"}).encode() for n in range(20)]
-    pack(lines, tmp_path / "pack", pictures, Layout(max_size=12_000))
-    shards = manifest(tmp_path / "pack")["shards"]
-    assert len(shards) > 2
-    for shard in shards:
-        with tarfile.open(tmp_path / "pack" / shard["name"]) as tar:
-            assert max(m.offset_data + m.size for m in tar.getmembers()) <= 12_000
-    assert len({shard["count"] for shard in shards[:-1]}) == 1
+@pytest.mark.parametrize("to", ["wds", "folder"])
+def test_max_size_bounds_a_shard(pictures: Path, tmp_path: Path, to: str) -> None:
+    lines = [json.dumps({"id": f"{n:02d}", "image": "0.jpg"}).encode() for n in range(50)]
+
+    def shards(folder: str, max_size: int) -> list[dict[str, Any]]:
+        pack(lines, tmp_path / folder, pictures, Layout(to, max_size=max_size))
+        found: list[dict[str, Any]] = manifest(tmp_path / folder)["shards"]
+        for shard in found:
+            path = tmp_path / folder / shard["name"]
+            held = path.rglob("*") if path.is_dir() else [path]
+            assert sum(file.stat().st_size for file in held) == shard["size"] <= max_size
+        return found
+
+    some = shards("pack", 25_000)
+    assert len(some) > 2
+    assert len({shard["count"] for shard in some[:-1]}) == 1
+    assert shards("exact", some[0]["size"]) == some
+    assert shards("less", some[0]["size"] - 1)[0]["count"] < some[0]["count"]
     pack(lines[:3], tmp_path / "tiny", pictures, Layout(max_size=10))  # each is larger than a shard may be
     assert [shard["count"] for shard in manifest(tmp_path / "tiny")["shards"]] == [1, 1, 1]
 
@@ -406,6 +415,29 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, clipkit: Any) ->
     assert files(tmp_path / "pack") == files(tmp_path / "whole")
     now = {name: (tmp_path / "pack" / name).stat().st_mtime_ns for name in kept}
     assert sum(now[name] == kept[name] for name in kept) >= len(kept) - 1  # one may have lacked its note
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_a_disk_that_is_full_leaves_whole_shards_only(tmp_path: Path, clipkit: Any) -> None:
+    import resource
+
+    Image.new("RGB", (200, 200)).save(tmp_path / "large.bmp")  # 120 kB
+    rows = [{"id": str(n), "text": "x"} for n in range(9)]
+    write(tmp_path / "in.jsonl", [*rows, {"id": "last", "image": "large.bmp"}])
+    command = [sys.executable, "-P", "-m", "clipkit", "pack", "in.jsonl", "-o", "pack", "--max-count", "9"]
+    full = (60_000, 60_000)  # bytes of a file: as a disk that takes no more
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, full),
+    )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr and "--resume" in run.stderr
+    assert [path.name for path in (tmp_path / "pack").glob("0*")] == ["00000.tar"]
+    assert clipkit("pack", "in.jsonl", "-o", "pack", "--max-count", "9", "--resume").code == 0
+    assert [record.id for record in scan(tmp_path / "pack")] == [*map(str, range(9)), "last"]
 
 
 @pytest.mark.parametrize("to", ["wds", "folder", "coco", "csv"])

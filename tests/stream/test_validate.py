@@ -34,6 +34,7 @@ SOUND = [
     {"drop": {"by": "filter", "reason": "r", "value": None, "limit": 1}},
     {"error": {"verb": "v", "type": "t", "message": "m"}},
     {"width": 1, "height": 2},
+    {"n": 0},
 ]
 
 REFERENCE = "DIR#PART:ROW of a feature store"
@@ -58,6 +59,8 @@ UNSOUND = [
     ({"pred": {"prob": -0.1}}, "pred: prob: expected a number from 0 to 1, got -0.1"),
     ({"pred": {"topk": [["a"]]}}, "pred: topk: expected pairs of a class name and a number"),
     ({"width": 0}, "width: expected pixels above 0, got 0"),
+    ({"n": -1}, "n: expected how often it is packed, got -1"),
+    ({"n": "3"}, "n: expected a whole number, got a string ('3')"),
     ({"height": "4"}, "height: expected a whole number, got a string ('4')"),
     ({"scores": [1]}, "scores: expected an object, got a list"),
     ({"scores": {"a": True}}, "scores: a: expected a number or null, got true or false"),

@@ -14,13 +14,14 @@ from clipkit.stream.sources.lines import MAX_LINE, split_lines
 from clipkit.stream.sources.opening import Chunks
 
 MAX_EXPANDED = 1 << 30  # bytes of one text column in a row group, where these come from far fewer
+_NUMBERS = frozenset(("width", "height", "n"))
 _ROWS = 64  # of a parquet file at once; more aren't faster
 _BYTES = 64 << 20  # of such a column in as many rows as are read at once
 _PACKED = 20  # times its packed size that a text column may have before it is suspected of repeating a huge value
 
 
 def read_csv(reading: Reading, chunks: Chunks) -> Iterator[Item]:
-    """One record a row. Cells stay strings, but width and height, which are numbers; an empty cell of a field
+    """One record a row. Cells stay strings, but width, height and n, which are numbers; an empty cell of a field
     that clipkit knows is an absent field."""
     csv.field_size_limit(MAX_LINE)
     lines = _TextLines(chunks)
@@ -87,7 +88,7 @@ def _cells(header: list[str], row: list[str]) -> dict[str, Any]:
             except UnicodeEncodeError:
                 raise RecordError("bad-utf8", f"column {name!r} is not UTF-8", "convert it, e.g. with iconv") from None
         if cell or name not in KNOWN_FIELDS:
-            fields[name] = int(cell) if name in ("width", "height") and cell.isdecimal() and cell.isascii() else cell
+            fields[name] = int(cell) if name in _NUMBERS and cell.isdecimal() and cell.isascii() else cell
     return fields
 
 

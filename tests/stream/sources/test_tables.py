@@ -39,10 +39,10 @@ def dicts(items: list[Any]) -> list[dict[str, Any]]:
 
 def test_csv_rows() -> None:
     Path("a.csv").write_bytes(
-        b"\xef\xbb\xbfimage,text,width,height,price,note\r\n"
-        b'a.jpg,"one, ""two""\r\nthree",640,4x,1.10,\r\n'
+        b"\xef\xbb\xbfimage,text,width,height,price,note,n\r\n"
+        b'a.jpg,"one, ""two""\r\nthree",640,4x,1.10,,3\r\n'
         b"\r\n"
-        b",x,,,007,y\r\n"
+        b",x,,,007,y,\r\n"
     )
     first, second = read("a.csv")
     assert first.to_dict() == {
@@ -52,6 +52,7 @@ def test_csv_rows() -> None:
         "height": "4x",
         "price": "1.10",
         "note": "",
+        "n": 3,
     }
     assert second.to_dict() == {"text": "x", "price": "007", "note": "y"}
     assert [first.where, second.where] == ["a.csv:2", "a.csv:5"]
@@ -146,7 +147,7 @@ def test_parquet_rows() -> None:
     notes: list[str] = []
     assert dicts(read("a.parquet", notes=notes)) == [
         {"url": "u1", "text": "a", "n": 1, "x": None, "when": "2026-11-01T12:30:00", "tags": ["a", "b"]},
-        {"url": "u2", "n": None, "x": 0.5, "when": "2026-11-01T12:30:00", "tags": []},
+        {"url": "u2", "x": 0.5, "when": "2026-11-01T12:30:00", "tags": []},
     ]
     assert notes == ["a.parquet: left out columns that hold bytes: image, raw"]
     assert [item.where for item in read("a.parquet")] == ["a.parquet:1", "a.parquet:2"]
