@@ -35,6 +35,7 @@ def run(
     from clipkit.stages.select import parse_names
     from clipkit.stream.progress import Progress
     from clipkit.stream.record import encode_json
+    from clipkit.stream.sink import StdoutSink
     from clipkit.stream.stats import Stats
     from clipkit.stream.stats_table import lines_of
     from clipkit.terminal import printable
@@ -49,8 +50,13 @@ def run(
         summary = stats.summary()
     finally:
         stats.close()
-    for line in [encode_json(summary).decode()] if as_json else lines_of(summary, sys.stdout.encoding):
-        print(line)
+    if as_json:  # UTF-8, whatever the terminal's encoding is
+        out = StdoutSink()
+        out.write(encode_json(summary), "")
+        out.commit()
+    else:
+        for line in lines_of(summary, sys.stdout.encoding):
+            print(line)
     for notice in [] if io.quiet else stats.notices():
         print(printable(f"clipkit stats: {notice}"), file=sys.stderr)
     return ExitCode.SOME_FAILED if stats.unreadable else ExitCode.OK

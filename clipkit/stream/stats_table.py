@@ -40,20 +40,27 @@ def _lines(summary: dict[str, Any], blocks: str) -> Iterator[str]:
         )
     numbers = {name: field["numbers"] for name, field in fields.items() if "numbers" in field}
     if numbers:
-        rows = [
-            [name, *(_short(found[part]) for part in _SHOWN), histogram(found["histogram"]["counts"], blocks)]
-            for name, found in numbers.items()
-        ]
+        rows = [[name, *(_short(found[part]) for part in _SHOWN), ""] for name, found in numbers.items()]
+        heads = ["numbers", *_SHOWN, "p1-p99"]
+        room = width - sum(_widths([heads, *rows])[:-1]) - len(_GAP) * (len(heads) - 1)
+        for row, found in zip(rows, numbers.values(), strict=True):
+            row[-1] = histogram(found["histogram"]["counts"], blocks, room)
         yield ""
-        yield from _grid(["numbers", *_SHOWN, "p1 to p99"], rows, width, lefts=(0, len(_SHOWN) + 1))
+        yield from _grid(heads, rows, width, lefts=(0, len(_SHOWN) + 1))
 
 
-def histogram(counts: Sequence[int], blocks: str) -> str:
-    """Counts as a row of characters: blank for none, the lowest for few, the highest for the most."""
-    most = max(counts)
+def histogram(counts: Sequence[int], blocks: str, room: int = BINS) -> str:
+    """Counts as a row of characters: blank for none, the lowest for few, the highest for the most.
+
+    Neighbours are added up where there is no room for all: 20, 10 or 5 characters.
+    """
     if len(counts) == 1:  # one value only
         return blocks[-1]
-    return "".join(blocks[-(-count * len(blocks) // most) - 1] if count else " " for count in counts).ljust(BINS)
+    bars = next((bars for bars in (BINS, BINS // 2) if bars <= room), BINS // 4)
+    step = len(counts) // bars
+    counts = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
+    most = max(counts)
+    return "".join(blocks[-(-count * len(blocks) // most) - 1] if count else " " for count in counts)
 
 
 def _heading(summary: dict[str, Any]) -> Iterator[str]:
@@ -85,11 +92,13 @@ def _top(field: dict[str, Any]) -> str:
 
 
 def _short(value: int | float | None) -> str:
-    """A number in a few cells: whole ones as they are, others with four digits."""
+    """A number in a few cells: whole ones as they are, others with four digits, or all before the point."""
     if value is None:
         return ""
     if value == int(value) and abs(value) < 10_000_000:
         return str(int(value))
+    if 1000 <= abs(value) < 10_000_000:
+        return f"{value:.0f}"
     return f"{float(min(max(value, -_LARGEST), _LARGEST)):.4g}"
 
 
@@ -104,9 +113,14 @@ def _can_show(text: str, encoding: str) -> bool:
 def _grid(heads: list[str], rows: list[list[str]], width: int, lefts: Sequence[int]) -> Iterator[str]:
     """Rows under their heads. Names are cut at 32 cells, the last column where the line ends; numbers never are."""
     table = [heads, *rows]
-    widths = [max(display_width(printable(row[column])) for row in table) for column in range(len(heads))]
-    widths[0] = min(widths[0], _NAME)
+    widths = _widths(table)
     widths[-1] = max(8, min(widths[-1], width - sum(widths[:-1]) - len(_GAP) * (len(heads) - 1)))
     for row in table:
         cells = (fit(cell, widths[i], right=i not in lefts) for i, cell in enumerate(row))
         yield _GAP.join(cells).rstrip()
+
+
+def _widths(table: list[list[str]]) -> list[int]:
+    """Of each column, in cells."""
+    widths = [max(display_width(printable(row[column])) for row in table) for column in range(len(table[0]))]
+    return [min(widths[0], _NAME), *widths[1:]]

@@ -144,6 +144,8 @@ def test_names_alone_and_mistyped() -> None:
 def test_a_histogram_in_characters() -> None:
     assert histogram([0, 1, 4, 8] * 5, "12345678") == " 148" * 5
     assert histogram([5], "12345678") == "8"
+    assert histogram([0, 1, 4, 8] * 5, "12345678", 19) == "18" * 5
+    assert histogram([1, 0, 0, 3] * 5, "12345678", 3) == "88888"
 
 
 def test_the_table_fits_and_shows_nothing_that_drives_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
