@@ -198,7 +198,7 @@ def test_the_suffix_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to", ["wds", "folder"])
 def test_max_size_bounds_a_shard(pictures: Path, tmp_path: Path, to: str) -> None:
-    lines = [json.dumps({"id": f"{n:02d}", "image": "0.jpg"}).encode() for n in range(50)]
+    lines = [json.dumps({"id": f"{n:02d}", "image": "0.jpg"}).encode() for n in range(70)]
 
     def shards(folder: str, max_size: int) -> list[dict[str, Any]]:
         pack(lines, tmp_path / folder, pictures, Layout(to, max_size=max_size))
