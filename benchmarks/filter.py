@@ -19,7 +19,7 @@ from lines import write_lines
 
 WHERE = "scores.clip > 0.3 and min(width, height) >= 200"
 JQ = "select(.scores.clip > 0.3 and ([.width, .height] | min) >= 200)"
-MILLER = "filter ${scores.clip} > 0.3 && min($width, $height) >= 200"
+MILLER = 'filter $scores["clip"] > 0.3 && min($width, $height) >= 200'
 MSGSPEC = """
 import sys, msgspec
 class Scores(msgspec.Struct):
