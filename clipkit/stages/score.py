@@ -196,9 +196,10 @@ class Score(Stage):
 
         And where none can be written: a record that fails in the end must not have been measured against others.
         """
-        scores, makers = _object(record, "scores"), _object(record, "via")
+        _object(record, "scores")
+        makers = _object(record, "via")
         for name, ours in self._makers.items():
-            if not name.startswith("scores.") or scores.get(name.removeprefix("scores.")) is None:
+            if not name.startswith("scores.") or record.lookup(name) is None:
                 continue
             theirs = makers.get(name)
             if theirs != ours:

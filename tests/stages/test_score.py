@@ -158,6 +158,8 @@ def test_the_same_maker_writes_again_and_another_never_over_it(photos: Path) -> 
     del first[1]["via"]
     by_others, by_nobody = scored(first, ["clip"], photos)
     assert by_others["error"]["type"] == by_nobody["error"]["type"] == "score-exists"
+    [column] = scored([{**records()[0], "scores.words": 2}], ["caption"], photos, on_error="keep")
+    assert column["error"]["type"] == "score-exists" and column["scores.words"] == 2
     assert "made by clip/ViT-B-32:openai@0123456789ab; this is clip/lite@" in by_others["error"]["message"]
     assert "doesn't say who made it" in by_nobody["error"]["message"]
     assert by_others["scores"] == {"clip": 0.5} and by_nobody["scores"] == first[1]["scores"]
