@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DECIMALS: Final = 6
 _BLOCK: Final = 4_096  # rows of a store at once
 _DOUBT: Final = 1e-5  # more than what a product in float32 and the rounding may be off
+_MOST_WEIGHT: Final = 1_000_000
 _WEIGHT: Final = re.compile(r"(\d+(?:\.\d+)?):(?=.)", re.DOTALL)
 
 Hit = tuple[float, str, int]  # score, id, where: the row in its input, or in the store
@@ -28,10 +29,13 @@ Hit = tuple[float, str, int]  # score, id, where: the row in its input, or in th
 def term(text: str, sign: int = 1) -> dict[str, Any]:
     """One term of a query, JSON: {"weight", "text"} or {"weight", "image"}.
 
-    `@FILE` is an image, anything else a text; `2:` before either is its weight. Raises UsageError for an empty one.
+    `@FILE` is an image, anything else a text; `2:` before either is its weight. Raises UsageError for an empty one,
+    and for a weight that no sum can hold beside others.
     """
     found = _WEIGHT.match(text)
     weight = float(found[1]) if found else 1.0
+    if weight > _MOST_WEIGHT:
+        raise UsageError(f"a weight of {weight:g} in a query", f"weights go up to {_MOST_WEIGHT:,}")
     what = text[found.end() :] if found else text
     if not what.strip() or what == "@":
         raise UsageError(f"an empty query: {text!r}", "for example: 'a red bus', 2:bus or @photo.jpg")

@@ -17,7 +17,7 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.fetching.ending import has_end
 from clipkit.fetching.failure import Failure
 from clipkit.images.decode import Probe, probe
-from clipkit.images.formats import READ_HERE, describe, sniff
+from clipkit.images.formats import READ_HERE, SUFFIXES, describe, sniff
 from clipkit.images.limits import Limits
 from clipkit.images.remote import said
 
@@ -26,16 +26,6 @@ try:
 except ImportError:  # Windows has no such locks: nothing left by a killed run is cleared there
     fcntl = None  # type: ignore[assignment]
 
-_SUFFIXES = {
-    "JPEG": "jpg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "AVIF": "avif",
-    "HEIF": "heic",
-}
 _HEAD = 1024  # bytes that tell every format
 _IN_MEMORY = 1 << 20  # bytes of a download; what is larger goes to the disk as it comes
 _UNFINISHED = ".unfinished"
@@ -70,7 +60,7 @@ class Folder:
     def find(self, url: str) -> Path | None:
         """The file of a URL that was downloaded before."""
         stem = self.path / _stem(url)
-        paths = (stem.with_suffix(f".{suffix}") for suffix in _SUFFIXES.values())
+        paths = (stem.with_suffix(f".{suffix}") for suffix in SUFFIXES.values())
         return next((path for path in paths if path.exists()), None) if stem.parent.is_dir() else None
 
     def measure(self, path: Path) -> Saved | None:
@@ -80,7 +70,7 @@ class Folder:
             found = probe(data, self.limits)
         except (OSError, RecordError):
             return None
-        if path.suffix != f".{_SUFFIXES[found.format]}" or not has_end(data, found.format):
+        if path.suffix != f".{SUFFIXES[found.format]}" or not has_end(data, found.format):
             return None
         name = path.relative_to(self.path).as_posix()
         return Saved(name, len(data), hashlib.sha256(data).hexdigest(), found.width, found.height)
@@ -106,7 +96,7 @@ class Folder:
 
     def keep(self, part: Path, url: str, format: str) -> str:
         """Give a whole file its name, which is returned."""
-        target = (self.path / _stem(url)).with_suffix(f".{_SUFFIXES[format]}")
+        target = (self.path / _stem(url)).with_suffix(f".{SUFFIXES[format]}")
         try:
             os.replace(part, target)
         except FileNotFoundError:  # the subfolder's first

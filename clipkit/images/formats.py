@@ -4,6 +4,18 @@ from __future__ import annotations
 
 READ_HERE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, and HEIC with clipkit[heif]"
 
+# What `sniff` gives -> the suffix of a file that we name.
+SUFFIXES = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "AVIF": "avif",
+    "HEIF": "heic",
+}
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})

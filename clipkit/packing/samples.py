@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from clipkit.errors import ClipkitError, RecordError
-from clipkit.images.formats import READ_HERE, describe, sniff
+from clipkit.images.formats import READ_HERE, SUFFIXES, describe, sniff
 from clipkit.images.opener import Opener
 from clipkit.references import is_local, shown, split_member
 from clipkit.stream.record import Record
@@ -19,16 +19,6 @@ from clipkit.stream.record import Record
 # What the stage says of a record's image to the sink: {"format", "bytes", "digest"}. The sink takes it out again.
 NOTE: Final = "clipkit.pack"
 MOST_COPIES: Final = 10_000
-_SUFFIXES: Final = {
-    "JPEG": "jpg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "AVIF": "avif",
-    "HEIF": "heic",
-}
 _HEAD: Final = 1024  # bytes that `sniff` needs
 _HELD_BYTES: Final = 128 << 20
 
@@ -95,7 +85,7 @@ class Images:
             raise RecordError(
                 "image-format", f"not an image that is read here: it looks like {describe(data)}", READ_HERE
             )
-        return Found(data, _SUFFIXES[kind], _digest(data))
+        return Found(data, SUFFIXES[kind], _digest(data))
 
     def stamp(self, reference: str) -> str:
         """As `Opener.stamp`."""
