@@ -74,6 +74,9 @@ def _read(path: Path) -> tuple[np.ndarray, float, dict[str, str]]:
             if shapes.keys() - {"bias"} != {"weight"} or not _linear(shapes):
                 held = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())) or "nothing"
                 raise ClipkitError(f"{path} holds {held}; expected `weight` [d] or [1, d], and `bias` []", _HOW)
+            kinds = {file.get_slice(name).get_dtype() for name in shapes}
+            if not kinds <= {"F64", "F32", "F16"}:  # whether numpy knows bfloat16 hangs on what else is installed
+                raise ClipkitError(f"{path} holds {', '.join(sorted(kinds))}", "save its weights as float32")
             weight = file.get_tensor("weight").astype(np.float64).reshape(-1)
             bias = float(file.get_tensor("bias").reshape(())) if "bias" in shapes else 0.0
     except FileNotFoundError:
