@@ -41,6 +41,7 @@ def stream(
     """
     from clipkit.stream.runner import RunOptions, run
     from clipkit.stream.spool import Ordered
+    from clipkit.stream.stage import policy
     from clipkit.stream.whole import WholeStage
 
     names = ("out", "on_error", "rejects", "resume", "restart", "retry_failed", "lenient", "exit_status", "report")
@@ -52,7 +53,7 @@ def stream(
     if records is None:
         records = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
     if order:
-        records = Ordered(records, order)
+        records = Ordered(records, order, bad_first=policy(stage, io.on_error) == "fail")
     return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
 
 

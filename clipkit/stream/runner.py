@@ -26,7 +26,7 @@ from clipkit.stream.selecting import select
 from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.sources.blocks import Chosen
-from clipkit.stream.stage import Drop, Stage
+from clipkit.stream.stage import Drop, Stage, policy
 from clipkit.stream.table import Column, TableSink
 from clipkit.stream.whole import WholeStage, second_pass
 from clipkit.terminal import printable
@@ -92,7 +92,7 @@ class _Run:
         self.started = time.monotonic()
         if options.retry_failed:
             self.options = replace(options, resume=True)
-        self.policy = options.on_error or ("keep" if stage.opens_images else "fail")
+        self.policy = policy(stage, options.on_error)
         self.journal: Journal | None = None
         self.keys: dict[int, bytes] = {}  # of items between reading and writing, by identity
         self.outputs: dict[str, sinks.Sink] = {}
@@ -282,8 +282,7 @@ class _Run:
             self._write("", record.encode(), record.origin)
 
     def _failed(self, item: Record | BadLine, error: RecordError, origin: str) -> None:
-        self.counts.failed += 1
-        self.counts.failures[error.kind] += 1
+        self.counts.fail(error)
         if self.policy == "fail":
             error.where = error.where or item.where
             error.hint = error.hint or "--on-error skip or keep goes on without it"
@@ -374,13 +373,15 @@ class _Run:
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
             for line in self.counts.funnel(getattr(self.stage, "steps", ())) if looked_at else ():
                 print(printable(line), file=sys.stderr)
+        if troubled and self.counts.advice:
+            self._say(self.counts.advice)
 
 
 def _readable(error: BaseException) -> BaseException:
     """A disk that is full, a file that cannot be written: said as such."""
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        said = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error).lower()
-        return ClipkitError(said)
+        said = str(error.strerror or error).lower()
+        return ClipkitError(f"{error.filename}: {said}" if error.filename else said)
     return error
 
 

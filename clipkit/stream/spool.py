@@ -172,12 +172,18 @@ class Ordered:
 
     key: the bytes to sort a record by; equal keys keep the input's order. It may raise RecordError. What has no key
     (that, a bad line, a record that came with an error) follows at the end, in the input's order.
+    bad_first: bad lines come at once instead: for a run that stops at the first.
     """
 
     def __init__(
-        self, source: Iterable[Record | BadLine], key: Callable[[Record], bytes], *, chunk_bytes: int = _CHUNK
+        self,
+        source: Iterable[Record | BadLine],
+        key: Callable[[Record], bytes],
+        *,
+        bad_first: bool = False,
+        chunk_bytes: int = _CHUNK,
     ) -> None:
-        self._source, self._key, self._chunk = source, key, chunk_bytes
+        self._source, self._key, self._bad_first, self._chunk = source, key, bad_first, chunk_bytes
         self.total = getattr(source, "total", None)
 
     def __iter__(self) -> Iterator[Record | BadLine]:
@@ -187,6 +193,9 @@ class Ordered:
             size = 0
             for item in self._source:
                 key, item = self._keyed(item)
+                if self._bad_first and isinstance(item, BadLine):
+                    yield item
+                    continue
                 data = save(item)
                 held.append((key, data))
                 size += len(key) + len(data) + 200  # what Python adds

@@ -105,6 +105,11 @@ class Stage:
         return {"stage": f"{cls.__module__}:{cls.__qualname__}", "config": self.config, "runtime": self.runtime}
 
 
+def policy(stage: Stage, on_error: str | None) -> str:
+    """What becomes of a record that fails (fail, skip, keep): as asked for, else the default of the stage."""
+    return on_error or ("keep" if stage.opens_images else "fail")
+
+
 def load_stage(spec: dict[str, Any]) -> Stage:
     """The stage that `Stage.spec` described, not yet set up."""
     module, _, name = spec["stage"].partition(":")

@@ -64,6 +64,15 @@ def test_equal_records_without_ids_stay_as_they_came(clipkit: Any) -> None:
     assert clipkit("sort", "--by", "v", stdin="\n".join(given)).lines == given
 
 
+@pytest.mark.parametrize("words", [("sort", "--by", "v"), ("shuffle",)], ids=" ".join)
+def test_a_bad_line_stops_the_run_before_anything_is_written(words: tuple[str, ...], clipkit: Any) -> None:
+    given = '{"v":1}\n{nonsense\n{"v":2}'
+    stopped = clipkit(*words, stdin=given)
+    assert stopped.code == 1 and stopped.stdout == "" and "stdin:2: " in stopped.stderr, stopped.stderr
+    kept = clipkit(*words, "--on-error", "keep", stdin=given).lines
+    assert len(kept) == 3 and json.loads(kept[-1])["line"] == "{nonsense"
+
+
 def test_a_field_that_cannot_be_read_fails_its_record_alone(clipkit: Any) -> None:
     given = '{"id":"a","v":2}\n{"id":"b","v":1e999}\n{"id":"c","v":1}\n'
     done = clipkit("sort", "--by", "v", "--on-error", "keep", stdin=given)

@@ -146,6 +146,19 @@ def test_what_has_no_key_follows_at_the_end_as_it_came() -> None:
     assert isinstance(out[3], Record) and out[3].encode() == passed.encode()
 
 
+def test_what_is_bad_comes_at_once_where_the_first_stops_the_run() -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[Record]:
+        for item in numbered([3, -1, 2]):
+            read.append(item["v"])
+            yield item
+
+    out = iter(Ordered(items(), by_value, bad_first=True))
+    assert isinstance(next(out), BadLine) and read == [3, -1]
+    assert [item.where for item in out] == ["f:2", "f:0"]
+
+
 def test_temporary_files_are_closed_when_a_reader_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
     make = spool.scratch
