@@ -88,14 +88,16 @@ class Neighbours:
 
         chosen: int64, which vectors. Returns how many pairs there are, and how many of them the clusters compare.
         """
-        left = self._vectors.take(chosen)
         there = found = 0
-        for start, right in self._vectors.blocks():
-            at, to = np.nonzero(left @ right.T > limit)
-            one, other = chosen[at], to + start
-            real = one != other
-            there += int(real.sum())
-            found += int(self.compared(one[real], other[real]).sum())
+        for begin in range(0, len(chosen), _ROWS):
+            few = chosen[begin : begin + _ROWS]
+            left = self._vectors.take(few)
+            for start, right in self._vectors.blocks(_COLUMNS):
+                at, to = np.nonzero(left @ right.T > limit)
+                one, other = few[at], to + start
+                real = one != other
+                there += int(real.sum())
+                found += int(self.compared(one[real], other[real]).sum())
         return there, found
 
     def _blocks(

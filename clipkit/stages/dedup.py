@@ -169,7 +169,7 @@ class Dedup(WholeStage):
                 return float("nan")
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise RecordError("bad-field", f"field {self.config['best_by']!r} is not a number", "see --best-by")
-            return float(value)
+            return _as_float(value, self.config["best_by"])
         if self.keep == "largest":
             width, height = record.get("width"), record.get("height")
             if not isinstance(width, int) or not isinstance(height, int):
@@ -177,7 +177,7 @@ class Dedup(WholeStage):
 
                 size = probe(look.data)
                 width, height = size.width, size.height
-            return float(width * height)
+            return _as_float(width * height, "width")
         return float("nan")
 
     def process(self, items: list[Any]) -> list[Outcome]:
@@ -305,6 +305,13 @@ class Dedup(WholeStage):
     def close(self) -> None:
         if self.embedder:
             self.embedder.close()
+
+
+def _as_float(value: float, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecordError("bad-field", f"field {name!r} is too large a number") from None
 
 
 def _distance(links: NearFeatures) -> np.ndarray:

@@ -91,7 +91,10 @@ def test_one_assignment_is_one_cluster_and_more_find_more() -> None:
     assert len(by_assign[1]) < len(by_assign[4])
 
 
-def test_the_audit_says_what_is_found() -> None:
+@pytest.mark.parametrize("block", [1024, 19])
+def test_the_audit_says_what_is_found(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(neighbours, "_ROWS", block)
+    monkeypatch.setattr(neighbours, "_COLUMNS", 3 * block)
     rows = groups(400, seed=3)
     made = of(rows, 20, 2)
     everything = np.ones(400, bool)

@@ -318,6 +318,18 @@ def test_missing_fields_are_said(clipkit: Runner) -> None:
     assert marked.stderr == "clipkit dedup: records without score, which come after all others: 1\n"
 
 
+@pytest.mark.parametrize(
+    ("keep", "named"), [(("--keep", "best", "--best-by", "scores.x"), "scores.x"), (("--keep", "largest"), "width")]
+)
+def test_a_number_beyond_floats_is_its_record_s_fault(clipkit: Runner, keep: tuple[str, ...], named: str) -> None:
+    digits = "9" * 400
+    huge = f'{{"id":"b","text":"x","width":{digits},"height":1,"scores":{{"x":{digits}}}}}'
+    plain = '{"id":"a","text":"x","width":1,"height":1,"scores":{"x":1}}'
+    result = clipkit("dedup", "--by", "text", *keep, "--on-error", "skip", stdin=f"{huge}\n{plain}\n")
+    assert result.code == 3 and result.lines == [plain]
+    assert f"stdin:1: field '{named}' is too large a number (skipped)" in result.stderr
+
+
 def test_against_records(clipkit: Runner, tmp_path: Path) -> None:
     (tmp_path / "old.jsonl").write_text('{"id":"o","text":"Seen"}\n{"id":"p"}\n')
     lines = ['{"id":"a","text":"seen"}', '{"id":"b","text":"new"}', '{"id":"c","text":"NEW"}']
