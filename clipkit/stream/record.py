@@ -177,12 +177,28 @@ class Record:
         if dotted in self._raw or "." not in dotted:
             return self.get(dotted, default)
         head, *rest = dotted.split(".")
-        value = self.get(head, _MISSING)
+        try:
+            value = self.get(head, _MISSING)
+        except RecordError:  # about something in the object, perhaps not about what is asked for
+            return self._inside(head, rest, default)
         for name in rest:
             if not isinstance(value, dict) or name not in value:
                 return default
             value = value[name]
         return value
+
+    def _inside(self, head: str, names: list[str], default: Any) -> Any:
+        """As `lookup`, with nothing decoded but what is asked for."""
+        raw = self._raw[head]
+        for name in names:
+            try:
+                fields = _fields.decode(raw)
+            except msgspec.ValidationError:
+                return default
+            if name not in fields:
+                return default
+            raw = fields[name]
+        return self._decode(".".join([head, *names]), raw)
 
     def put(self, dotted: str, value: Any) -> None:
         """Set a value at a dotted path of one or two steps; siblings keep their bytes."""

@@ -59,6 +59,15 @@ def test_siblings_of_a_dotted_field_keep_their_bytes() -> None:
     assert record.lookup("scores.clip.x", "none") == "none"
 
 
+def test_what_cannot_be_held_spoils_no_sibling() -> None:
+    record = Record.parse(b'{"scores":{"a":1E400,"b":{"c":2,"d":1E400},"n":null}}')
+    assert record.lookup("scores.b.c") == 2
+    assert [record.lookup(name, "none") for name in ("scores.x", "scores.n", "scores.n.x")] == ["none", None, "none"]
+    for name in ("scores", "scores.a", "scores.b", "scores.b.d"):
+        with pytest.raises(RecordError, match=f"field '{name}'"):
+            record.lookup(name)
+
+
 def test_null_in_via_is_as_absent() -> None:
     record = Record.parse(b'{"id":"a","via":null,"scores":null}')
     record.add("scores.clip", 0.5, "clip")
