@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipkit.errors import ExitCode
+from clipkit.errors import ExitCode, RecordError
 
 
 @dataclass
@@ -21,10 +21,23 @@ class Counts:
     passed: int = 0
     failures: Counter[str] = field(default_factory=Counter)  # by RecordError.kind
     drops: Counter[str] = field(default_factory=Counter)  # by Drop.reason
+    first: RecordError | None = None  # failure
 
     @property
     def add_up(self) -> bool:
         return self.read == self.kept + self.dropped + self.failed + self.passed
+
+    def fail(self, error: RecordError) -> None:
+        self.failed += 1
+        self.failures[error.kind] += 1
+        self.first = self.first or error
+
+    @property
+    def advice(self) -> str | None:
+        """What to do where all that was read failed, all for one reason: the command line is wrong, most likely."""
+        if self.first is None or not self.first.hint or self.failures[self.first.kind] != self.read:
+            return None
+        return f"hint: {self.first.message}: {self.first.hint}"
 
     def choose(self, kept: int, drops: Counter[str]) -> None:
         """Count records that were decided together."""
