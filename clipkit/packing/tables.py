@@ -1,7 +1,7 @@
 """Records as tables: csv and parquet. Images stay where they are; the column `image` refers to them.
 
 A table needs to know its columns before its first row. Since a pack is sorted by id, every record is seen before one is
-written, and `Columns` looks at them then.
+written, and `Table.see` looks at them then.
 """
 
 from __future__ import annotations
