@@ -52,9 +52,11 @@ def make_scorers(names: Iterable[str], options: Mapping[str, Any]) -> list[Score
 def columns(fields: Iterable[str]) -> list[Column]:
     """The table of a terminal: the id, and the scores by name; other fields as text."""
     shown = [Column("id", 40, lambda record: record.id or "")]
-    for field in fields:
-        head = field.removeprefix("scores.")
-        shown.append(Column(head, max(7, len(head)), partial(_cell, field), right=head != field))
+    names = list(fields)
+    for field in names:
+        score = field.removeprefix("scores.")
+        head = field if score in names else score  # `lang` is a field, and `scores.lang` too
+        shown.append(Column(head, max(7, len(head)), partial(_cell, field), right=score != field))
     return shown
 
 

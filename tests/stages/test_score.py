@@ -19,7 +19,7 @@ from PIL import Image
 
 from clipkit.errors import UsageError
 from clipkit.methods import SCORERS
-from clipkit.stages.score import Score, ScoreAmongAll, make_scorers, score
+from clipkit.stages.score import Score, ScoreAmongAll, columns, make_scorers, score
 from tests.methods.scorers.scoring import scored, scores, smooth
 from tests.models import tiny
 
@@ -145,6 +145,14 @@ def test_other_views_come_from_the_images_all_the_same(photos: Path, store: Path
         assert one["clip_flip"] == pytest.approx(other["clip_flip"], abs=1e-4)
     with pytest.raises(UsageError, match="no scorer named here takes image features"):
         Score({"by": ["clip-flip"], "features": str(store)})
+
+
+# The table of a terminal
+
+
+def test_columns_are_called_as_their_scores_and_no_two_alike() -> None:
+    shown = columns(Score({"by": ["lang", "size", "aspect"]}).outputs)
+    assert [column.head for column in shown] == ["id", "lang", "scores.lang", "width", "height", "bytes", "aspect"]
 
 
 # Scores that are there already
