@@ -268,14 +268,15 @@ class Dedup(WholeStage):
             self.notices.append("some records have no id, so that `dup` cannot name them")
         if features:
             number = next(number for number, method in enumerate(self.methods) if isinstance(method, Semantic))
-            self._tell_features(features, int((~present[number][fixed:]).sum()))
+            self._tell_features(features, len(values), int((~present[number][fixed:]).sum()))
 
-    def _tell_features(self, features: NearFeatures, without: int) -> None:
+    def _tell_features(self, features: NearFeatures, records: int, without: int) -> None:
         clusters = features.neighbours.clusters
         k, assigned = len(clusters.centroids), clusters.nearest.shape[1]
         self.facts |= {"eps": features.eps, "k": k, "assign": assigned}
         if self.config["target_fraction"] is not None:
-            self.notices.append(f"--eps {features.eps:.9g} keeps that part")
+            kept = self.facts["kept_by_rule"][self.config["rule"]]
+            self.notices.append(f"--eps {features.eps:.9g} keeps {kept:,} of {records:,}")
         if without:
             self.notices.append(f"records without features, which are compared with none: {without:,}")
         if audited := self.config["audit"]:

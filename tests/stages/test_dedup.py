@@ -153,6 +153,14 @@ def test_a_target_is_met(rule: str, fraction: float) -> None:
     assert Learned({"by": ["semantic"], "eps": stage.facts["eps"], "rule": rule}).see(vectors) == left
 
 
+def test_a_target_out_of_reach_is_said() -> None:
+    """Equal features go at any eps: of 4 such of 10 records, 9 cannot stay."""
+    vectors = np.concatenate([np.eye(7, 8), np.eye(1, 8).repeat(3, axis=0)])
+    stage = Learned({"by": ["semantic"], "target_fraction": 0.9})
+    assert len(stage.see(vectors)) == 7
+    assert "--eps 1e-06 keeps 7 of 10" in stage.notices
+
+
 def test_equal_vectors_zeros_and_one_alone() -> None:
     one = unit(np.ones((1, 8)))
     stage = Learned({"by": ["semantic"]})
