@@ -19,8 +19,8 @@ _MISSING = object()
 # What a terminal shows of plain records.
 RECORD_COLUMNS = (
     Column("id", 32, lambda record: record.id or ""),
-    Column("label", 12, lambda record: str(record.get("label") or "")),
-    Column("text", 48, lambda record: str(record.get("text") or "")),
+    Column("label", 12, lambda record: str(record.get("label") or ""), optional=True),
+    Column("text", 48, lambda record: str(record.get("text") or ""), optional=True),
 )
 
 

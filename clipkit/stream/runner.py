@@ -27,7 +27,7 @@ from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.sources.blocks import Chosen
 from clipkit.stream.stage import Drop, Stage, policy
-from clipkit.stream.table import Column, TableSink
+from clipkit.stream.table import DROP_COLUMN, Column, TableSink
 from clipkit.stream.whole import WholeStage, second_pass
 from clipkit.terminal import printable
 
@@ -164,7 +164,7 @@ class _Run:
         if sys.stdout is None:
             raise ClipkitError("standard output is closed", "name a file with -o")
         if self.columns and sys.stdout.isatty() and not self.options.json:
-            return TableSink(self.columns)
+            return TableSink((*self.columns, DROP_COLUMN) if self.options.mark else self.columns)
         return sinks.StdoutSink()
 
     def _progress(self) -> Progress:

@@ -7,11 +7,14 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from clipkit.stream.record import Record
 from clipkit.terminal import printable
+
+_LEAST = 8  # cells of a text that are worth showing
+_KEPT = 3  # columns that are shown however narrow the terminal is
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,25 @@ class Column:
     """One column: its head, its share of the width, and the text it shows of a record.
 
     right: a column of numbers, which stand at the right and are never cut: `0.9…` would be another number.
+    optional: left out of a table whose first record has nothing there.
     """
 
     head: str
     width: int
     show: Callable[[Record], str]
     right: bool = False
+    optional: bool = False
+
+
+def _dropped(record: Record) -> str:
+    drop = record.get("drop")
+    if not isinstance(drop, dict):
+        return ""
+    value = drop.get("value")
+    return f"{drop.get('reason')}" + ("" if value is None else f" ({value})")
+
+
+DROP_COLUMN = Column("drop", 32, _dropped)  # why a verb run with --mark would have dropped a record
 
 
 def coloured(stream: TextIO) -> bool:
@@ -51,26 +67,20 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 
 class TableSink:
-    """A table whose rows appear at once; columns share the terminal's width (COLUMNS wins)."""
+    """A table whose rows appear at once; columns share the terminal's width (COLUMNS wins).
+
+    Where there are more numbers than room, the last columns are left out, and the head says how many.
+    """
 
     def __init__(self, columns: Sequence[Column], stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        room = shutil.get_terminal_size((100, 24)).columns - 2 * (len(columns) - 1)
-        room -= sum(column.width for column in columns if column.right)
-        total = sum(column.width for column in columns if not column.right)
-        scale = min(1.0, max(0, room) / max(1, total))
-        self._columns = [
-            (column, column.width if column.right else max(len(column.head), int(column.width * scale)))
-            for column in columns
-        ]
-        self._headed = False
+        self._candidates = columns
+        self._columns: list[tuple[Column, int]] = []  # with their widths, once a record is there
 
     def write(self, line: bytes, origin: str) -> None:
-        if not self._headed:
-            heads = "  ".join(fit(c.head, w, c.right) for c, w in self._columns).rstrip()
-            self._stream.write((f"\x1b[1m{heads}\x1b[0m" if coloured(self._stream) else heads) + "\n")
-            self._headed = True
         record = Record.parse(line)
+        if not self._columns:
+            self._start(record)
         error = record.get("error")
         if error:
             name = fit(record.id or "", self._columns[0][1])
@@ -81,8 +91,38 @@ class TableSink:
         cells = (fit(c.show(record), w, c.right) for c, w in self._columns)
         self._stream.write("  ".join(cells).rstrip() + "\n")
 
+    def _start(self, record: Record) -> None:
+        """Choose the columns, and write their heads."""
+        failed = bool(record.get("error"))
+        columns = [c for c in self._candidates if failed or not c.optional or c.show(record)]
+        unused = sum(c.width for c in self._candidates) - sum(c.width for c in columns)
+        if unused and not columns[-1].right:
+            columns[-1] = replace(columns[-1], width=columns[-1].width + unused)
+        self._columns = _laid_out(columns, shutil.get_terminal_size((100, 24)).columns)
+        heads = "  ".join(fit(c.head, w, c.right) for c, w in self._columns)
+        heads = (heads + _left_out(len(columns) - len(self._columns))).rstrip()
+        self._stream.write((f"\x1b[1m{heads}\x1b[0m" if coloured(self._stream) else heads) + "\n")
+
     def flush(self) -> None:
         self._stream.flush()
 
     commit = flush
     abort = flush
+
+
+def _laid_out(columns: Sequence[Column], terminal: int) -> list[tuple[Column, int]]:
+    """The columns that fit, from the first, and their widths."""
+    taken = list(columns)
+    while True:
+        room = terminal - 2 * (len(taken) - 1) - len(_left_out(len(columns) - len(taken)))
+        room -= sum(column.width for column in taken if column.right)
+        texts = [column for column in taken if not column.right]
+        if len(taken) <= _KEPT or room >= sum(max(len(text.head), min(text.width, _LEAST)) for text in texts):
+            break
+        taken.pop()
+    scale = min(1.0, max(0, room) / max(1, sum(text.width for text in texts)))
+    return [(c, c.width if c.right else max(len(c.head), int(c.width * scale))) for c in taken]
+
+
+def _left_out(count: int) -> str:
+    return f"  +{count}" if count else ""

@@ -6,8 +6,9 @@ import io
 
 import pytest
 
+from clipkit.stages.select import RECORD_COLUMNS
 from clipkit.stream.record import Record
-from clipkit.stream.table import Column, TableSink, coloured, display_width
+from clipkit.stream.table import DROP_COLUMN, Column, TableSink, coloured, display_width
 
 COLUMNS = (
     Column("image", 44, lambda r: r.id or ""),
@@ -48,3 +49,52 @@ def test_colour(no_color: str, force: str, term: str, expected: bool, monkeypatc
     monkeypatch.setenv("FORCE_COLOR", force)
     monkeypatch.setenv("TERM", term)
     assert coloured(Terminal()) is expected
+
+
+def lines_of(
+    columns: tuple[Column, ...], records: list[dict[str, object]], width: int, mp: pytest.MonkeyPatch
+) -> list[str]:
+    mp.setenv("COLUMNS", str(width))
+    mp.setenv("NO_COLOR", "1")
+    out = Terminal()
+    sink = TableSink(columns, out)
+    for record in records:
+        sink.write(Record(record).encode(), "")
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_numbers_without_room_are_counted_and_the_id_stays_readable(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [Column(f"score{n}", 7, lambda r: "0.1234", right=True) for n in range(20)]
+    columns = (Column("id", 40, lambda r: r.id or ""), *numbers)
+    head, row = lines_of(columns, [{"id": "00000042"}], width, monkeypatch)
+    shown = row.count("0.1234")
+    assert row.startswith("00000042 ")
+    assert shown >= 4
+    assert head.endswith(f"  +{20 - shown}") == (shown < 20)
+    assert max(map(display_width, (head, row))) <= width
+
+
+def test_a_column_that_the_first_record_lacks_is_left_out_and_its_room_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = "a-name-of-more-than-thirty-two-characters.jpg"
+    lines = lines_of(RECORD_COLUMNS, [{"id": named}], 100, monkeypatch)
+    assert lines == ["id", named]
+    heads = [
+        lines_of(RECORD_COLUMNS, [record], 100, monkeypatch)[0].split()
+        for record in ({"id": "1", "text": "a"}, {"id": "1", "error": "x"})
+    ]
+    assert heads == [["id", "text"], ["id", "label", "text"]]
+
+
+def test_a_mark_is_shown_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = {"by": "filter", "reason": "scores.clip >= 0.3", "value": 0.25, "limit": 0.3}
+    records: list[dict[str, object]] = [{"id": "1"}, {"id": "2", "drop": drop}, {"id": "3", "drop": "odd"}]
+    lines = lines_of((*RECORD_COLUMNS, DROP_COLUMN), records, 120, monkeypatch)
+    assert [line.split(maxsplit=1) for line in lines] == [
+        ["id", "drop"],
+        ["1"],
+        ["2", "scores.clip >= 0.3 (0.25)"],
+        ["3"],
+    ]
