@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -332,13 +332,12 @@ def score(config: dict[str, Any], runtime: dict[str, Any] | None = None) -> Scor
     return ScoreAmongAll(config, runtime) if among_all else stage
 
 
-def _tried(make: Any, item: _Item) -> Outcome:
+def _tried(make: Callable[[_Item], Outcome], item: _Item) -> Outcome:
     """What comes of an item; a record's error is its own and not the batch's."""
     try:
-        outcome: Outcome = make(item)
+        return make(item)
     except RecordError as error:
         return error
-    return outcome
 
 
 def _rounded(value: Any) -> Any:

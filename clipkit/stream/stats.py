@@ -239,7 +239,11 @@ class Stats:
         return said + ([f"more than {_MOST_FIELDS} fields: the others are left out"] if self.left_out else [])
 
     def summary(self) -> dict[str, Any]:
-        """All of it, as JSON; documented in docs/curation.md."""
+        """All of it, as JSON.
+
+        records: how many could be read. unreadable, errors, drops: {kind: count}. fields: name -> what `Field.summary`
+        says of it among the records without an error; `Numbers.summary` says what is in its `numbers`.
+        """
         told = self.records - self.errors.total()
         return {
             "records": self.records,
