@@ -26,7 +26,17 @@ ARGUMENTS: dict[str, list[str]] = {
     "set": ["--value", "label=x"],
     "explain": ["a.png"],
     "scan": ["--size"],
+    "dedup": ["--by", "pixels"],
+    "fetch": ["--to", "downloads"],
+    "filter": ["--where", "not missing(image)"],
+    "join": ["m.jsonl"],
+    "pack": ["-o", "packed", "--restart"],
+    "sample": ["--count", "2"],
+    "score": ["--by", "size,hash"],
+    "search": ["red", "--no-cache"],
+    "sort": ["--by", "id"],
 }
+PRINT_NO_RECORDS = ("explain", "pack", "stats", "validate")
 EXIT_CODES = {"explain": (0, 1, 4)}  # 1: the source has no record of that id
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]
 
@@ -112,9 +122,10 @@ def test_every_kind_of_source_without_torch(verb: str, sources: Path) -> None:
     assert not {"torch", "open_clip", "webdataset"} & set(modules)
     for kind, (code, out) in results.items():
         assert code in EXIT_CODES.get(verb, (0,)), (kind, done.stderr)
+        if verb in PRINT_NO_RECORDS:
+            continue
         records = [json.loads(line) for line in out.splitlines()]
-        if verb not in ("explain", "validate"):
-            assert len(records) == (1 if kind.endswith(".png") else 2), kind
+        assert len(records) == (1 if kind.endswith(".png") else 2), kind
         if verb == "zeroshot":
             assert all(record["pred"]["label"] in ("red", "green") for record in records)
         if verb == "embed":
