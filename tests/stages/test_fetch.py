@@ -203,11 +203,15 @@ def test_a_file_that_vanished_is_fetched_again_and_failures_when_asked(
 def test_a_signal_doesnt_wait_for_a_slow_server(server: Server, tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "in.jsonl").write_text(lines(*({"image": server.url(f"hang/{i}")} for i in range(50))))
     args = ["fetch", "in.jsonl", "--to", "images", "--allow-private", "--timeout", "100", "-o", "out.jsonl"]
-    process = subprocess.Popen([sys.executable, "-P", "-m", "clipkit", *args], cwd=tmp_path, stderr=subprocess.PIPE)
-    while not server.requests:
-        time.sleep(0.01)
-    process.send_signal(how)
-    _, err = process.communicate(timeout=20)
+    command = [sys.executable, "-P", "-m", "clipkit", *args]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            while not server.requests and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(how)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     assert b"Traceback" not in err
 
