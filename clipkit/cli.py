@@ -164,6 +164,9 @@ def _usage(error: Exception, verb: str) -> UsageError:
     meant = getattr(error, "possibilities", None)
     message = str(getattr(error, "message", "") if meant else error.format_message()).strip().rstrip(".")  # type: ignore[attr-defined]
     hint = f"Did you mean {' or '.join(sorted(meant))}?" if meant else f"see: clipkit {verb} --help"
+    count = message.removeprefix("No such option: -")
+    if verb == "head" and count.isdecimal():  # as head(1) takes it
+        hint = f"Did you mean -n {count}?"
     message = " ".join(message.split())  # a list of choices comes on lines of its own
     return UsageError(message[:1].lower() + message[1:], hint)
 

@@ -10,8 +10,8 @@ RIGHT is any source, kept on disk (some 50 bytes of memory a record); SOURCE str
   semi    keep records that have a partner, as they are
   anti    keep records that have none, as they are
 
-scores, emb and via are merged. read = kept + dropped + failed + passed counts SOURCE; what is dropped has no-partner
-(inner, semi) or has-partner (anti). Two records of RIGHT with one id are an error. Streams.
+scores, emb and via are merged; --map is for SOURCE. read = kept + dropped + failed + passed counts SOURCE; what is
+dropped has no-partner (inner, semi) or has-partner (anti). Two records of RIGHT with one id are an error. Streams.
 
 Example:
 

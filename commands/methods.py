@@ -21,7 +21,10 @@ from clipkit.methods import REGISTRIES
 
 def run(
     kind: Annotated[
-        str | None, typer.Argument(help="Only this kind.", autocompletion=lambda: list(REGISTRIES), show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[KIND]", help="Only this kind.", autocompletion=lambda: list(REGISTRIES), show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a method.")] = False,
 ) -> None:

@@ -41,6 +41,8 @@ def run(
 
     if io.out in (None, "-"):
         raise UsageError("-o DIR is missing", "say where the pack goes: -o clean/")
+    if str(io.out).endswith((".tar", ".parquet", ".csv", ".jsonl")):
+        raise UsageError(f"-o {io.out}: a pack is a folder, with shards in it", "say for example: -o clean/")
     if io.on_error == "keep":
         raise UsageError("--on-error keep: a pack has no place for what failed", "--rejects FILE takes it")
     layout = Layout(to, max_count, parse_size(max_size) if max_size else None)

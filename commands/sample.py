@@ -11,7 +11,7 @@ Example:
     clipkit sample records.jsonl --fraction 0.01
     clipkit sample records.jsonl -n 1000 --stratify label
     clipkit sample records.jsonl --per 16 --stratify label --seed 1
-    clipkit sample records.jsonl -n 1000 --weight scores.quality
+    clipkit sample records.jsonl -n 1000 --weight scores.aesthetic
 """
 
 import math

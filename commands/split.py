@@ -16,6 +16,7 @@ Example:
 """
 
 import os
+import sys
 from typing import Annotated
 
 from typer import Option
@@ -23,6 +24,7 @@ from typer import Option
 from clipkit import pipeline
 from clipkit.errors import ExitCode, UsageError
 from clipkit.options import StreamOptions
+from clipkit.terminal import printable
 
 
 def run(
@@ -49,5 +51,8 @@ def run(
     if io.out and folder:
         sink = FolderSink(io.out, tuple(parsed), [name for name in SPLITS if name not in parsed])
         return pipeline.stream(stage, io, sink=sink, open_output=sink.open)
+    if io.out and "." not in os.path.basename(io.out) and not (os.path.exists(io.out) or io.quiet or io.out == "-"):
+        said = f"-o {io.out} is one file; -o {io.out}/ divides the records into a folder"
+        print(printable(f"clipkit split: {said}"), file=sys.stderr)
     columns = (Column("split", 6, lambda r: str(r.get("split") or "")), *RECORD_COLUMNS)
     return pipeline.stream(stage, io, columns=columns)
