@@ -103,6 +103,20 @@ def test_keep_loses_nothing_and_later_verbs_pass_failures_through(manifest: Path
     assert [line for line in (tmp_path / "b").read_bytes().splitlines() if b'"error"' in line] == failed
 
 
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [(3, "hint: no field 'text': it has caption; name the right one with --map text=THEIRS"), (2, ""), (0, "")],
+)
+def test_where_all_fail_alike_the_first_hint_is_said(
+    broken: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.jsonl"
+    texts = ["caption"] * broken + ["text"] * (3 - broken)
+    source.write_text("".join(f'{{"id":"{n}","{name}":"a"}}\n' for n, name in enumerate(texts)))
+    go(source, tmp_path / "o", on_error="keep")
+    assert "".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("hint")) == said
+
+
 def test_fail_stops_at_the_first_and_leaves_no_output(manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError) as caught:
         go(manifest, tmp_path / "o", on_error="fail")
