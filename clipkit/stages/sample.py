@@ -76,7 +76,7 @@ class SampleExact(WholeStage):
         priority, stratum = share_of(drawn), 0
         if self.config["weight"]:
             weight = _weight(record, self.config["weight"])
-            priority = -math.log1p(-priority) / weight if weight else math.inf
+            priority = min(-math.log1p(-priority) / weight, sys.float_info.max) if weight else math.inf
         if self.config["stratify"]:
             value = record.lookup(self.config["stratify"])
             self._without += value is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 import struct
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from clipkit.stream.stage import Emit, Outcome, Row, Stage
 from clipkit.stream.whole import WholeStage
 
 SPLITS = ("train", "val", "test")
+_NUMBER = re.compile(r"[0-9./]{1,40}")  # 0.8, 1/3; an exponent could make it endless
 _ROW = struct.Struct("<QdQ")  # the class, the share, what decides among equal shares
 
 
@@ -31,7 +33,7 @@ def parse_ratios(text: str) -> dict[str, str]:
         if name in ratios:
             raise UsageError(f"--ratios names {name} twice", hint)
         try:
-            valid = 0 <= Fraction(number) <= 1
+            valid = bool(_NUMBER.fullmatch(number)) and 0 <= Fraction(number) <= 1
         except (ValueError, ZeroDivisionError):
             valid = False
         if not valid:
@@ -39,7 +41,7 @@ def parse_ratios(text: str) -> dict[str, str]:
         ratios[name] = number
     total = sum(map(Fraction, ratios.values()))
     if total != 1:
-        raise UsageError(f"--ratios add up to {float(total):g}, not 1", hint)
+        raise UsageError(f"--ratios add up to {float(total)!r}, not 1", hint)
     return ratios
 
 

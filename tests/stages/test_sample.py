@@ -135,6 +135,12 @@ def test_two_weighted_draws_follow_successive_sampling() -> None:
     assert abs(both - 2000 * expected) < 5 * (2000 * expected * (1 - expected)) ** 0.5
 
 
+def test_the_smallest_weight_is_drawn_in_the_end_and_none_never() -> None:
+    given = [Record({"id": f"r{i}", "w": w}) for i, w in enumerate([5e-324, 0, 1, 1e308])]
+    assert ids(given, count=3, weight="w") == ["r0", "r2", "r3"] == ids(given, count=4, weight="w")
+    assert ids(given, count=2, weight="w") == ["r2", "r3"]
+
+
 @pytest.mark.parametrize("weight", [-1, "2", True, None, 10**400])
 def test_a_weight_is_a_number_from_0(weight: Any) -> None:
     with pytest.raises(RecordError) as caught:

@@ -153,6 +153,8 @@ def test_a_record_in_use_is_not_moved_silently(kind: type[Split | SplitStratifie
         "train",
         "train=1/0",
         "train=nan",
+        "train=1e-999999999,test=1",
+        "train=0.8000001,test=0.2",
     ],
 )
 def test_ratios_that_cannot_be(text: str) -> None:
