@@ -264,8 +264,7 @@ async def two_answers(request: Request) -> None:
     request.answer(b"", length=len(body))
     await request.writer.drain()
     await asyncio.sleep(0.05)
-    request.send(body)
-    request.answer(other)
+    request.send(body + f"HTTP/1.1 200 OK\r\nContent-Length: {len(other)}\r\n\r\n".encode() + other)
 
 
 @behaviour
