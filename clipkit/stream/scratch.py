@@ -13,25 +13,33 @@ from clipkit.errors import ClipkitError
 def scratch(buffer: int = 1 << 20) -> IO[bytes]:
     """An empty temporary file to write and read; buffer: bytes written, or read, at once.
 
-    Raises ClipkitError where TMPDIR names no folder that takes files: they would go elsewhere, where there may not be
-    room for them. So does a write that fails.
+    Raises ClipkitError where TMPDIR names no folder that takes files: elsewhere, where Python would put them, there may
+    not be room for them. A write that fails raises it too, and says where.
     """
-    folder, named = tempfile.gettempdir(), os.environ.get("TMPDIR")
-    if named and os.path.realpath(folder) != os.path.realpath(named):
-        raise ClipkitError(f"TMPDIR is {named}, where no file can be made", "name a folder with room, or unset it")
-    with tempfile.TemporaryFile(prefix="clipkit-", buffering=0) as file:
-        raw = _Scratch(os.dup(file.fileno()), "r+b")
+    folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(prefix="clipkit-", dir=folder, buffering=0) as file:
+            raw = _Scratch(os.dup(file.fileno()), folder)
+    except OSError as error:
+        raise _failed(folder, error) from None
     return cast(IO[bytes], io.BufferedRandom(raw, buffer))
 
 
 class _Scratch(io.FileIO):
     """Says where it lies when the disk is full: without a name, nobody would know."""
 
+    def __init__(self, number: int, folder: str) -> None:
+        super().__init__(number, "r+b")
+        self._folder = folder
+
     def write(self, data: object, /) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
         except OSError as error:
-            said = (error.strerror or str(error)).lower()
-            raise ClipkitError(
-                f"temporary files in {tempfile.gettempdir()}: {said}", "TMPDIR=FOLDER moves them"
-            ) from None
+            raise _failed(self._folder, error) from None
+
+
+def _failed(folder: str, error: OSError) -> ClipkitError:
+    return ClipkitError(
+        f"temporary files in {folder}: {(error.strerror or str(error)).lower()}", "TMPDIR=FOLDER moves them"
+    )

@@ -17,7 +17,6 @@ from clipkit.stream.scratch import scratch
 
 def test_what_is_written_can_be_read_and_nothing_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
     with scratch(16) as file:
         file.write(b"abc" * 100)
         file.seek(3)
@@ -29,8 +28,7 @@ def test_what_is_written_can_be_read_and_nothing_has_a_name(tmp_path: Path, monk
 
 def test_a_tmpdir_that_is_none_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "mistyped"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    with pytest.raises(ClipkitError, match="mistyped, where no file can be made"):
+    with pytest.raises(ClipkitError, match="/mistyped: no such file or directory"):
         scratch()
 
 
