@@ -233,6 +233,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         "(?:|a)+b",
         "(ab|a.)*c",
         "(?i)(ab|Ac)+d",
+        "(?i:ab|Ac)*d",
+        "(((a+){9}){9}){9}b",
+        "((?:a{1,9}){9}){9}b",
+        "(?:(?:a|ab){6}){6}c",
     ],
 )
 def test_patterns_that_could_take_for_ever_are_refused(pattern: str) -> None:
@@ -250,6 +254,8 @@ def test_patterns_that_could_take_for_ever_are_refused(pattern: str) -> None:
         "[a-z]+@[a-z]+",
         "(foo|bar)+$",
         "(dog|door)+$",
+        r"(\d{1,3}\.){3}\d{1,3}",
+        "(?:a+b){2}",
     ],
 )
 def test_patterns_as_people_write_them_are_not(pattern: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 MAX_TEXT = 100_000  # characters of a text that is searched
-_MANY = 10  # repeats from which on a repeat counts as one without end
+_MANY = 10  # repeats, of all those that lie one in the other, over which they count as without end
 
 
 class Refused(ValueError):
@@ -31,12 +31,13 @@ def compile_pattern(text: str) -> re.Pattern[str]:
         raise Refused(f"no regular expression: {error.msg}" + (f" at {error.pos}" if error.pos else "")) from None
     except (RecursionError, OverflowError):
         raise Refused("too deep a regular expression") from None
-    _check(tree, within=False, folded=bool(compiled.flags & re.IGNORECASE))
+    _check(tree, times=1)
     return compiled
 
 
-def _check(items: Any, *, within: bool, folded: bool) -> None:
-    """Refuse what is exponential; within: inside of a repeat without end."""
+def _check(items: Any, *, times: int) -> None:
+    """Refuse what is exponential; times: how often it may come, by the repeats that it lies in."""
+    within = times > _MANY
     for op, value in items:
         name = str(op)
         if name.startswith("GROUPREF"):
@@ -45,15 +46,15 @@ def _check(items: Any, *, within: bool, folded: bool) -> None:
             least, most, body = value
             if within and least != most:
                 raise Refused("a repeat within a repeat can take exponentially long")
-            _check(body, within=within or most > _MANY, folded=folded)
+            _check(body, times=times * max(most, 1))
         elif name == "BRANCH":
-            if within and _overlap(value[1], folded):
+            if within and _overlap(value[1]):
                 raise Refused("alternatives within a repeat that start alike can take exponentially long")
             for branch in value[1]:
-                _check(branch, within=within, folded=folded)
+                _check(branch, times=times)
         else:
             for inner in _inner(value):
-                _check(inner, within=within, folded=folded)
+                _check(inner, times=times)
 
 
 def _inner(value: Any) -> Iterator[Any]:
@@ -65,14 +66,14 @@ def _inner(value: Any) -> Iterator[Any]:
             yield from _inner(part)
 
 
-def _overlap(branches: Any, folded: bool) -> bool:
-    """Whether two alternatives can start with one character, as far as plain characters tell."""
+def _overlap(branches: Any) -> bool:
+    """Whether two alternatives can start with one character, in upper or lower case, as far as plain ones tell."""
     seen: set[str] = set()
     for branch in branches:
         starts = _starts(branch)
         if starts is None:
             return True
-        starts = {char.casefold() for char in starts} if folded else starts
+        starts = {char.casefold() for char in starts}
         if starts & seen:
             return True
         seen |= starts
