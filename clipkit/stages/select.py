@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from clipkit.errors import RecordError, UsageError
-from clipkit.stream.record import Record
+from clipkit.errors import UsageError
+from clipkit.stream.record import Record, name_taken
 from clipkit.stream.rows import Columns
 from clipkit.stream.selecting import HELD, Selecting
 from clipkit.stream.stage import Outcome, Stage
@@ -128,9 +128,7 @@ def _rename_dotted(record: Record, old: str, new: str) -> None:
     if value is _MISSING:
         return
     if record.lookup(new, _MISSING) is not _MISSING:
-        raise RecordError(
-            "field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=record.where
-        )
+        raise name_taken(old, new, record.where)
     record.put(new, value)
     record.discard(old)
     _move_via(record, old, new)

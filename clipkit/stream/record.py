@@ -65,6 +65,12 @@ def decode_json(data: bytes | str) -> Any:
     return _value.decode(data)
 
 
+def name_taken(old: str, new: str, where: str | None = None) -> RecordError:
+    """The error of a field that cannot be renamed because another has that name."""
+    message = f"cannot rename {old!r}: there is a field {new!r} already"
+    return RecordError("field-exists", message, f"rename that, too: {new}_old={new},{new}={old}", where=where)
+
+
 class Record:
     """A mapping over one JSON object, decoded field by field as it is asked for.
 
@@ -164,9 +170,7 @@ class Record:
             return
         for old, new in mapping.items():
             if old in self._raw and new in self._raw and new not in mapping:
-                raise RecordError(
-                    "field-exists", f"cannot rename {old!r}: there is a field {new!r} already", where=self.where
-                )
+                raise name_taken(old, new, self.where)
         self._raw = {mapping.get(name, name): raw for name, raw in self._raw.items()}
         self._values = {mapping.get(name, name): value for name, value in self._values.items()}
         self.line = None

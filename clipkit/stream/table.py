@@ -79,6 +79,8 @@ class TableSink:
 
     def write(self, line: bytes, origin: str) -> None:
         record = Record.parse(line)
+        image = record.get("image")
+        record.key = image if isinstance(image, str) else None  # what names a record without an id
         if not self._columns:
             self._start(record)
         error = record.get("error")

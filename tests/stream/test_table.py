@@ -98,3 +98,9 @@ def test_a_mark_is_shown_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None
         ["2", "scores.clip >= 0.3 (0.25)"],
         ["3"],
     ]
+
+
+def test_a_record_without_an_id_is_named_by_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    records: list[dict[str, object]] = [{"image": "a/b.jpg"}, {"image": "gone.jpg", "error": "no file"}, {"image": []}]
+    lines = lines_of(RECORD_COLUMNS, records, 80, monkeypatch)
+    assert [line.split() for line in lines] == [["id"], ["a/b.jpg"], ["gone.jpg", "no", "file"], []]

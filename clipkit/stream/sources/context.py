@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
 from clipkit.errors import RecordError, UsageError
-from clipkit.stream.record import Record, encode_json
+from clipkit.stream.record import Record, encode_json, name_taken
 from clipkit.stream.sources.places import Places
 
 MAX_SIDECAR = 16 << 20  # bytes of a caption or of a json beside an image or in a shard
@@ -113,7 +113,7 @@ class Reading:
         """Fields under our names. Raises RecordError (`field-exists`) where two get one name."""
         for theirs, ours in self.renames.items():
             if theirs in fields and ours in fields and ours not in self.renames:
-                raise RecordError("field-exists", f"cannot rename {theirs!r}: there is a field {ours!r} already")
+                raise name_taken(theirs, ours)
         return {self.renames.get(name, name): value for name, value in fields.items()}
 
     def bad(
