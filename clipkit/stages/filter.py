@@ -156,9 +156,10 @@ class _Top:
             score = row
             for attribute in path:
                 score = getattr(score, attribute)
+            score = float(score)
             if score == value:
                 raise LookupError  # its id decides
-            return HELD if float(score) > value else last_step
+            return HELD if score > value else last_step
 
         return test
 
@@ -275,10 +276,13 @@ def _functions(entities: dict[str, str] | None) -> dict[str, Callable[[str], boo
 
 
 def _number(record: Record, name: str, absent: Any) -> Any:
-    """A field as a float; `absent` where it is missing. Raises RecordError (`bad-type`)."""
+    """A field as a float; `absent` where it is missing. Raises RecordError (`bad-type`, `bad-value`)."""
     value = record.lookup(name)
     if value is None:
         return absent
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecordError("bad-type", f"{name} is no number: {value!r:.60}", where=record.where)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecordError("bad-value", f"{name}: a number too large", where=record.where) from None

@@ -196,6 +196,26 @@ def test_a_field_that_is_no_number_fails_its_record(clipkit: Runner, tmp_path: P
     assert done.code == 3 and ids(done.lines) == ["a", "c"] and "n is no number: 'x'" in done.stderr
 
 
+@pytest.mark.parametrize("flags", [["--top-k", "1"], ["--top-fraction", "0.5", "--strict-datacomp"]])
+def test_a_number_beyond_floats_fails_its_record(clipkit: Runner, flags: list[str]) -> None:
+    lines = [f'{{"id":"a","n":{"9" * 400}}}', '{"id":"b","n":3}', '{"id":"c","n":-1}']
+    done = clipkit(
+        "filter", *flags, "--by", "n", "--on-error", "skip", "--save-limits", "l.json", stdin="\n".join(lines)
+    )
+    assert done.code == 3 and done.lines[0] == lines[1] and "n: a number too large (skipped)" in done.stderr
+    again = clipkit("filter", *flags, "--by", "n", "--on-error", "skip", "--limits", "l.json", stdin="\n".join(lines))
+    assert (again.code, again.stdout) == (3, done.stdout)
+
+
+def test_whole_numbers_that_one_float_stands_for_are_ties(clipkit: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"id":"{name}","n":{2**53 + more}}}\n' for name, more in (("a", 1), ("b", 0), ("c", 1))))
+    flags = ["--top-k", "2", "--by", "n"]
+    whole = clipkit("filter", path, *flags, "--save-limits", "l.json")
+    assert ids(whole.lines) == ["a", "b"]
+    assert clipkit("filter", path, *flags, "--limits", "l.json").stdout == whole.stdout
+
+
 def test_an_empty_input_has_no_limits(clipkit: Runner, tmp_path: Path) -> None:
     flags = ["--where", "n >= q(0.5)", "--top-fraction", "0.5", "--by", "n"]
     assert clipkit("filter", *flags, "--save-limits", "l.json", stdin="").stdout == ""
