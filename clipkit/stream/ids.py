@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
+from operator import lt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -158,10 +159,12 @@ _FEW = 1 << 19  # ids up to which a set is used, which needs no array library
 class UniqueIds:
     """Ids of which each may come once, and where each came; they can be noted in bulk. Hashed as in SeenIds.
 
-    Up to half a million are in a set, 80 bytes each; then all move to a table of 24 to 48 bytes each.
+    As long as they come in ascending order none can come twice, and their hashes are only kept for later, 8 bytes each.
+    Then up to half a million are in a set, 80 bytes each, and more in a table of 24 to 48 bytes each.
     """
 
     def __init__(self) -> None:
+        self._last: str | None = ""  # the highest id; None once one came that was not higher
         self._set: set[int] = set()
         self._hashes = array("q")  # of the set, in the order in which they came
         self._places: list[Any] = []  # theirs, in pieces: ranges, lists and arrays
@@ -182,6 +185,11 @@ class UniqueIds:
     def add_all(self, names: Sequence[str], places: Sequence[int]) -> bool:
         """Note many ids; False, with none of them noted, if one was seen before or comes twice."""
         hashes = list(map(hash, names))
+        if self._last is not None and names and self._last < names[0] and all(map(lt, names, islice(names, 1, None))):
+            self._last = names[-1]
+            self._hashes.extend(hashes)
+            self._places.append(places)
+            return True
         if self._table is None and self._all_new(hashes):
             self._places.append(places)
             return True
@@ -192,7 +200,9 @@ class UniqueIds:
 
     def _all_new(self, hashes: Sequence[int]) -> bool:
         """Whether none of these were in the set; then they are. If not the set is no longer of use: `_hashes` is."""
-        if len(self._set) > _FEW:
+        if self._last is not None:
+            self._last, self._set = None, set(self._hashes) if len(self._hashes) <= _FEW else set()
+        if len(self._hashes) > _FEW:
             return False
         before = len(self._set)
         self._set.update(hashes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipkit.stream.ids import HashTable, SeenIds
+from clipkit.stream import ids
+from clipkit.stream.ids import HashTable, SeenIds, UniqueIds
 
 words = st.integers(0, 2**64 - 1) | st.integers(0, 8) | st.integers(0, 8).map(lambda n: n * 1024)  # colliding slots
 steps = st.lists(st.tuples(st.sampled_from(["get", "set", "setdefault"]), words, words), max_size=200)
@@ -45,3 +49,25 @@ def test_seen_ids_remember_the_first() -> None:
     seen.put("a", 10)
     assert seen.add("a", 11) == 10
     assert "a" in seen and "c" not in seen and len(seen) == 2
+
+
+@pytest.mark.parametrize("few", [0, 3, 1 << 19])  # of ids in a set before all move to the table
+@given(
+    batches=st.lists(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=6), max_size=8),
+    ordered=st.booleans(),
+)
+def test_ids_in_bulk_are_found_again_wherever_they_came(few: int, batches: list[list[str]], ordered: bool) -> None:
+    unique, seen = UniqueIds(), dict[str, int]()
+    place = 0
+    with patch.object(ids, "_FEW", few):
+        for names in batches:
+            names = sorted(names) if ordered else names
+            places = range(place, place + len(names))
+            new = len(set(names)) == len(names) and not set(names) & set(seen)
+            assert unique.add_all(names, places) == new
+            if new:
+                seen |= zip(names, places, strict=True)
+            place += len(names)
+        for name, where in seen.items():
+            assert unique.add(name, 99) == where
+        assert unique.add("other", 7) is None

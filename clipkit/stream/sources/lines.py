@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from clipkit.errors import RecordError
 from clipkit.stream.record import Record
 from clipkit.stream.sources.context import Item, Reading, arrived_failed
-from clipkit.stream.sources.opening import CHUNK, Chunks
+from clipkit.stream.sources.opening import Chunks
 
 MAX_LINE = 64 << 20
+CHUNK = 1 << 17  # bytes: with the lines in them they stay in a core's cache (1 MiB is a third slower)
 _BOM = b"\xef\xbb\xbf"
 
 
