@@ -14,6 +14,7 @@ Example:
     clipkit filter --preset laion2b --show
 """
 
+import os
 from typing import Annotated
 
 from typer import Option
@@ -83,6 +84,9 @@ def run(
         raise UsageError("--limits or --save-limits, not both", "the one reads what the other wrote")
     if save_limits:
         check_writable(save_limits, "--save-limits")
+        for path, flag in ((io.out, "-o"), (io.rejects, "--rejects"), (io.report, "--report")):
+            if path and os.path.realpath(path) == os.path.realpath(save_limits):
+                raise UsageError(f"{flag} and --save-limits name one file: {path}", "give each its own")
     stage = filtering.stage(config, limits, save=bool(save_limits))
     code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark)
     if save_limits:
