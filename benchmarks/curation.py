@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         pool(data, Path(scratch, "pool.jsonl"))
         env = {**os.environ, "CLIPKIT_CACHE": f"{scratch}/cache", "COLUMNS": "110", "PYTHON_COLORS": "0"}
-        for step in ["clipkit pack pool.jsonl -o shards/ --max-count 500", *STEPS.strip().splitlines()]:
+        for step in ["clipkit pack pool.jsonl -o shards/ --max-count 500", *re.split(r"(?<!\\)\n", STEPS.strip())]:
             done = subprocess.run(
                 step, shell=True, cwd=scratch, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
