@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import sys
 import warnings
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from clipkit import __version__, verbs
 from clipkit.errors import ClipkitError, ExitCode, MissingPackage, Terminated, UsageError
@@ -151,12 +152,21 @@ def _invoke(verb: verbs.Verb, args: list[str]) -> int:
     made = command(verb)
     try:
         with made.make_context(f"clipkit {verb.name}", args) as context:
+            _refuse_nonfinite(made, context.params)
             code = made.invoke(context)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
         raise _usage(error, verb.name) from error
     return int(code or ExitCode.OK)
+
+
+def _refuse_nonfinite(command: Any, values: dict[str, Any]) -> None:
+    """`nan` and `inf` read as numbers, and no option means them. Raises UsageError."""
+    for param in command.params:
+        value = values.get(param.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{max(param.opts, key=len)} takes a number, not {value:g}")
 
 
 def _usage(error: Exception, verb: str) -> UsageError:

@@ -14,7 +14,6 @@ Example:
     clipkit sample records.jsonl -n 1000 --weight scores.aesthetic
 """
 
-import math
 from typing import Annotated
 
 from typer import Option
@@ -47,8 +46,6 @@ def run(
 
     if sum(size is not None for size in (fraction, count, per)) != 1:
         raise UsageError("how many? say one of --fraction, -n and --per", "for example: --fraction 0.1")
-    if fraction is not None and math.isnan(fraction):
-        raise UsageError("--fraction is a number from 0 to 1, not nan", "for example: --fraction 0.1")
     if per is not None and not stratify:
         raise UsageError("--per needs --stratify FIELD: of each what?", "for example: --stratify label")
     if exact and fraction is None:

@@ -13,7 +13,6 @@ Example:
     clipkit search --image samples/cat.jpg --features store/ | jq -r .image
 """
 
-import math
 from dataclasses import replace
 from typing import Annotated
 
@@ -52,8 +51,6 @@ def run(
         raise UsageError(
             f"{query!r} is read as what is looked for", "the query comes before the SOURCE, which may be -"
         )
-    if least is not None and math.isnan(least):
-        raise UsageError("--min nan: no score reaches that", "a cosine lies between -1 and 1")
     wanted = [f"@{path}" for path in image] if image else [str(query)]
     terms = [*map(term, [*wanted, *(plus or ())]), *(term(text, -1) for text in minus or ())]
     io = replace(io, sources=sources, on_error=io.on_error or "skip")

@@ -168,7 +168,7 @@ def test_a_broken_photo_is_counted_and_no_hit(tmp_path: Path, clipkit: Any) -> N
         (["cat", ".", "--plus", "@"], "an empty query"),
         (["cat", ".", "--plus", " "], "an empty query"),
         (["cat", ".", "--plus", "9" * 400 + ":dog"], "weights go up to"),
-        (["cat", ".", "--min", "nan"], "--min nan"),
+        (["cat", ".", "--min", "nan"], "--min takes a number, not nan"),
         (["cat", ".", "--shard", "1/2"], "--shard"),
         (["cat", ".", "--features", "."], "not a feature store"),
     ],
