@@ -40,7 +40,7 @@ def run(
     top_k: Annotated[int, Option(min=1, metavar="K", help="How many are kept, at most.")] = 10,
     least: Annotated[float | None, Option("--min", metavar="SCORE", help="Keep only what has this score.")] = None,
 ) -> ExitCode:
-    from clipkit.features.search import term
+    from clipkit.features.search import terms
     from clipkit.stages.search import SCORE, Search, SearchStore
     from clipkit.stream.table import Column
 
@@ -52,9 +52,12 @@ def run(
             f"{query!r} is read as what is looked for", "the query comes before the SOURCE, which may be -"
         )
     wanted = [f"@{path}" for path in image] if image else [str(query)]
-    terms = [*map(term, [*wanted, *(plus or ())]), *(term(text, -1) for text in minus or ())]
     io = replace(io, sources=sources, on_error=io.on_error or "skip")
-    config = pipeline.model_config(model, images, features) | {"terms": terms, "top_k": top_k, "min": least}
+    config = pipeline.model_config(model, images, features) | {
+        "terms": terms([*wanted, *(plus or ())], minus or ()),
+        "top_k": top_k,
+        "min": least,
+    }
     runtime = pipeline.runtime(io, images, model)
     columns = (
         Column("score", 9, lambda r: f"{r.lookup(SCORE):.6f}", right=True),

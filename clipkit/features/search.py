@@ -26,20 +26,27 @@ _WEIGHT: Final = re.compile(r"(\d+(?:\.\d+)?):(?=.)", re.DOTALL)
 Hit = tuple[float, str, int]  # score, id, where: the row in its input, or in the store
 
 
-def term(text: str, sign: int = 1) -> dict[str, Any]:
-    """One term of a query, JSON: {"weight", "text"} or {"weight", "image"}.
+def terms(plus: Sequence[str], minus: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A query as JSON: {"weight", "text"} or {"weight", "image"} for each term; a term alone has no weight to read."""
+    if len(plus) + len(minus) == 1:
+        return [_term(text, 1.0) for text in plus]
+    return [_weighted(text, sign) for texts, sign in ((plus, 1), (minus, -1)) for text in texts]
 
-    `@FILE` is an image, anything else a text; `2:` before either is its weight. Raises UsageError for an empty one,
-    and for a weight that no sum can hold beside others.
-    """
+
+def _weighted(text: str, sign: int) -> dict[str, Any]:
+    """`2:` before a term is its weight. Raises UsageError for one that no sum can hold beside others."""
     found = _WEIGHT.match(text)
     weight = float(found[1]) if found else 1.0
     if weight > _MOST_WEIGHT:
         raise UsageError(f"a weight of {weight:g} in a query", f"weights go up to {_MOST_WEIGHT:,}")
-    what = text[found.end() :] if found else text
+    return _term(text[found.end() :] if found else text, sign * weight)
+
+
+def _term(what: str, weight: float) -> dict[str, Any]:
+    """`@FILE` is an image, anything else a text. Raises UsageError for an empty one."""
     if not what.strip() or what == "@":
-        raise UsageError(f"an empty query: {text!r}", "for example: 'a red bus', 2:bus or @photo.jpg")
-    return {"weight": sign * weight} | ({"image": what[1:]} if what.startswith("@") else {"text": what})
+        raise UsageError(f"an empty query: {what!r}", "for example: 'a red bus', 2:bus or @photo.jpg")
+    return {"weight": weight} | ({"image": what[1:]} if what.startswith("@") else {"text": what})
 
 
 def direction(embedder: Embedder, terms: Sequence[dict[str, Any]]) -> np.ndarray:

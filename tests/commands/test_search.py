@@ -20,7 +20,7 @@ from PIL import Image
 from clipkit import api
 from clipkit.errors import UsageError
 from clipkit.features.inline import unpack
-from clipkit.features.search import best, lines, search_store, term
+from clipkit.features.search import best, lines, search_store, terms
 from clipkit.features.store import Store, describe_identity
 from clipkit.features.writer import Layout, StoreSink
 from clipkit.models.load import load
@@ -181,13 +181,16 @@ def test_what_can_be_wrong_with_a_query(tmp_path: Path, clipkit: Any, words: lis
 
 
 def test_terms() -> None:
-    assert term("a red bus") == {"weight": 1.0, "text": "a red bus"}
-    assert term("2:golden", -1) == {"weight": -2.0, "text": "golden"}
-    assert term("0.5:@a/b.jpg") == {"weight": 0.5, "image": "a/b.jpg"}
-    assert term("2:") == {"weight": 1.0, "text": "2:"}
-    assert term("1:16:9 photo") == {"weight": 1.0, "text": "16:9 photo"}
+    assert terms(["a red bus"], ["2:golden"]) == [
+        {"weight": 1.0, "text": "a red bus"},
+        {"weight": -2.0, "text": "golden"},
+    ]
+    assert terms(["0.5:@a/b.jpg", "2:"]) == [{"weight": 0.5, "image": "a/b.jpg"}, {"weight": 1.0, "text": "2:"}]
+    assert terms(["1:16:9 photo", "x"])[0] == {"weight": 1.0, "text": "16:9 photo"}
+    assert terms(["16:9 photo"]) == [{"weight": 1.0, "text": "16:9 photo"}]  # alone it has no weight
+    assert terms(["@a.jpg"]) == [{"weight": 1.0, "image": "a.jpg"}]
     with pytest.raises(UsageError):
-        term("  ")
+        terms(["  "])
 
 
 def test_on_a_terminal_scores_and_paths(photos: Path) -> None:
@@ -310,7 +313,7 @@ def test_real_photos(shared_data: Path, tmp_path: Path, clipkit: Any) -> None:
 
 
 def test_search_is_a_stage_for_python(photos: Path) -> None:
-    stage = Search({"model": "lite", "terms": [term("noise")], "top_k": 3}, {"root": str(photos)})
+    stage = Search({"model": "lite", "terms": terms(["noise"]), "top_k": 3}, {"root": str(photos)})
     found = [record.lookup("scores.search") for record in api.run(stage, api.read(photos), workers=1)]
     assert len(found) == 3
     assert found == sorted(found, reverse=True)
