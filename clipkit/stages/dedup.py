@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,11 +16,12 @@ from clipkit.methods.dedupers import rules, target
 from clipkit.methods.dedupers.base import Deduper, Links, Look
 from clipkit.methods.dedupers.ranking import KEEPS, ranked
 from clipkit.methods.dedupers.references import References
-from clipkit.methods.dedupers.semantic import NearFeatures, Semantic
+from clipkit.methods.dedupers.semantic import LEAST_EPS, NearFeatures, Semantic
 from clipkit.methods.dedupers.table import Table
+from clipkit.stream.fieldnames import Sought, mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
-from clipkit.stream.stage import Drop, Outcome, Row
+from clipkit.stream.stage import Drop, Outcome, Row, policy
 from clipkit.stream.whole import WholeStage
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Dedup(WholeStage):
     best_by: which one stays (`ranked`). target_fraction: instead of eps, the part of the records to keep. against:
     feature stores and files of records that records are compared with too; only_against: with nothing else. audit: how
     many images are compared with all others, to say what the clusters missed. mark: kept records say their group.
-    With semantic as `open_embedder` takes it.
+    With semantic as `open_embedder` takes it. runtime: on_error, as the run has it: with `fail` a reference that cannot
+    be read stops the run, else it is left out and told of.
     """
 
     verb: ClassVar[str] = "dedup"
@@ -72,6 +75,7 @@ class Dedup(WholeStage):
         self.keep: str = self.config["keep"] or ("hard" if self.encodes else "first")
         self.notices: list[str] = []
         self.facts: dict[str, Any] = {}
+        self._sought, self._lock = Sought([self.config["best_by"]] if self.config["best_by"] else []), threading.Lock()
         self._check()
 
     def _check(self) -> None:
@@ -121,7 +125,13 @@ class Dedup(WholeStage):
         self.table = Table(self.methods, self.embedder.encoder.identity.dim if self.embedder else 0)
         identity = self.embedder.encoder.identity if self.embedder else None
         self.references = References(
-            self.config["against"], self.methods, self.table, identity, self.opener, self.runtime.get("root")
+            self.config["against"],
+            self.methods,
+            self.table,
+            identity,
+            self.opener,
+            self.runtime.get("root"),
+            strict=policy(self, self.runtime.get("on_error")) == "fail",
         )
 
     def fingerprint(self) -> dict[str, Any]:
@@ -149,8 +159,9 @@ class Dedup(WholeStage):
         if image is None and not any(
             key is not None for key, m in zip(keys, self.methods, strict=True) if not m.encodes
         ):
-            fields = " or ".join(dict.fromkeys(method.needs for method in self.methods))
-            raise RecordError("missing-field", f"no field {fields} to compare it by", "name it with --map")
+            needed = list(dict.fromkeys(method.needs for method in self.methods))
+            said = f"no field {' or '.join(needed)} to compare it by"
+            raise RecordError("missing-field", said, mapping_hint(needed, record))
         return _Item(self._value(record, look), [key or b"" for key in keys], image)
 
     def _image(self, record: Record, look: Look) -> ImageItem:
@@ -164,6 +175,8 @@ class Dedup(WholeStage):
     def _value(self, record: Record, look: Look) -> float:
         """What `best` and `largest` go by; NaN where a record does not say."""
         if self.keep == "best":
+            with self._lock:
+                self._sought.look(record)
             value = record.lookup(self.config["best_by"])
             if value is None:
                 return float("nan")
@@ -202,6 +215,8 @@ class Dedup(WholeStage):
         parts, fixed = (references, rows), len(references)
         heads = self.table.heads(parts)
         n = len(heads)
+        if np.isnan(heads["value"][fixed:]).all():  # also of what an earlier run remembers
+            self._sought.check()
         vectors = self.table.vectors(parts) if self.table.dim else None
         present = [(heads["present"] >> number & 1).astype(bool) for number in range(len(self.methods))]
         links = [m.links(heads[m.name], here, vectors) for m, here in zip(self.methods, present, strict=True)]
@@ -210,8 +225,9 @@ class Dedup(WholeStage):
         own = ranked(self.keep, heads["value"][fixed:], distance, rows.ids)
         order = np.concatenate([np.arange(fixed), own + fixed])
         if features and self.config["target_fraction"] is not None:
-            self._aim(links, features, order, fixed)
-        verdict = self._judge(links, order, fixed)
+            verdict = self._aim(links, features, order, fixed)
+        else:
+            verdict = self._judge(links, order, fixed)
         self._fixed = fixed
         self._kept, self._group, self._method = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
         self._kept[order], self._group[order] = order[verdict.kept], order[verdict.group]
@@ -228,19 +244,22 @@ class Dedup(WholeStage):
         within = not self.config["only_against"]
         return rules.judge(methods, len(order), self.config["rule"], fixed=fixed, within=within)
 
-    def _aim(self, links: list[Links], features: NearFeatures, order: np.ndarray, fixed: int) -> None:
-        """Set the eps that keeps the part asked for."""
+    def _aim(self, links: list[Links], features: NearFeatures, order: np.ndarray, fixed: int) -> rules.Verdict:
+        """Set the eps that keeps the part asked for, and judge by it."""
         keep = int(self.config["target_fraction"] * (len(order) - fixed) + 0.5)
         others = [rules.RankedLinks(found, order) for found in links if found is not features]
-        features.eps = target.solve_chain(features, order, others, keep, fixed=fixed)
         rule: rules.Rule = self.config["rule"]
-        if rule != "chain":
 
-            def count(eps: float) -> int:
-                features.eps = eps
-                return self._judge(links, order, fixed).counts[rule]
+        def judged(eps: float) -> rules.Verdict:
+            features.eps = eps
+            return self._judge(links, order, fixed)
 
-            features.eps = target.solve(rule, features.eps, keep, count)
+        eps = target.solve_chain(features, order, others, keep, fixed=fixed)
+        if rule == "chain":
+            verdict = judged(eps)
+            if verdict.counts[rule] == keep or not LEAST_EPS < eps < 2:
+                return verdict
+        return judged(target.solve(rule, eps, keep, lambda eps: judged(eps).counts[rule]))
 
     def _name(self, references: Rows, rows: Rows) -> dict[int, str]:
         """The ids of records that others are duplicates of, by number."""
@@ -261,7 +280,12 @@ class Dedup(WholeStage):
         """What a person should hear."""
         self.facts = {"kept_by_rule": dict(verdict.counts)}
         if len(set(verdict.counts.values())) > 1:
-            self.notices.append("; ".join(f"--rule {rule} keeps {count:,}" for rule, count in verdict.counts.items()))
+            rule = self.config["rule"]
+            others = ", ".join(f"{name} {count:,}" for name, count in verdict.counts.items() if name != rule)
+            self.notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; it would be with {others}")
+        if self.config["against"]:
+            self.facts["references"] = {"compared": fixed, "left_out": self.references.left_out}
+            self.notices += self.references.notices
         if self.keep == "best" and (missing := int(np.isnan(values).sum())):
             self.notices.append(f"records without {self.config['best_by']}, which come after all others: {missing:,}")
         if self.config["mark"] and "" in self._names.values():
@@ -287,7 +311,7 @@ class Dedup(WholeStage):
             self.facts["audit"] = {"images": len(chosen), "pairs": there, "found": found, "recall": round(recall, 6)}
             self.notices.append(
                 f"audit: {len(chosen):,} images have {there:,} pairs over cosine {1 - features.eps:.6g}; "
-                f"the {k:,} clusters find {found:,}, recall {recall:.4f}"
+                f"in {k:,} cluster{'s' * (k > 1)} {found:,} are found, recall {recall:.4f}"
             )
 
     # The second pass.

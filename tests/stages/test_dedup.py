@@ -153,6 +153,19 @@ def test_a_target_is_met(rule: str, fraction: float) -> None:
     assert Learned({"by": ["semantic"], "eps": stage.facts["eps"], "rule": rule}).see(vectors) == left
 
 
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_a_target_is_met_where_all_lie_nearer_than_floats_tell(fraction: float) -> None:
+    """Which earlier one is nearest f32 cannot say here, and the count has to be right all the same."""
+    rng = np.random.default_rng(0)
+    vectors = unit(rng.standard_normal((1, 64)) + 0.003 * rng.standard_normal((2000, 64))).astype(np.float32)
+    stage = Learned({"by": ["semantic"], "target_fraction": fraction, "keep": "first"})
+    assert len(stage.see(vectors)) == fraction * 2000
+    nearer = unit(vectors[0] + 1e-5 * rng.standard_normal((300, 64))).astype(np.float32)
+    stage = Learned({"by": ["semantic"], "target_fraction": fraction, "keep": "first"})
+    assert len(stage.see(nearer)) <= fraction * 300
+    assert stage.facts["eps"] == 1e-6
+
+
 def test_a_target_out_of_reach_is_said() -> None:
     """Equal features go at any eps: of 4 such of 10 records, 9 cannot stay."""
     vectors = np.concatenate([np.eye(7, 8), np.eye(1, 8).repeat(3, axis=0)])

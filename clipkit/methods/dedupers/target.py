@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from clipkit.features.neighbours import UNSURE
 from clipkit.methods.dedupers.rules import RankedLinks, Rule
 from clipkit.methods.dedupers.semantic import LEAST_EPS, NearFeatures
 
@@ -16,9 +17,10 @@ def solve_chain(
     links: NearFeatures, order: np.ndarray, others: list[RankedLinks], keep: int, *, fixed: int = 0
 ) -> float:
     """The eps at which the chain rule keeps `keep` items, references left out; more only where cosines are equal, or
-    where it takes more to reach fewer.
+    where it takes more to reach fewer; fewer only where it would have to be under LEAST_EPS.
 
-    An item goes if its cosine to the nearest earlier item is over 1 - eps, so those cosines, sorted, say it exactly.
+    An item goes if its cosine to the nearest earlier item is over 1 - eps, so those cosines, sorted, say it, as exactly
+    as f32 tells which one is nearest: where very many lie very near, `solve` has to say the rest.
     links, order: of the features, as `RankedLinks` takes them. others: of the other methods.
     """
     n = len(order)
@@ -41,7 +43,7 @@ def solve_chain(
         return LEAST_EPS
     if remove >= len(values):
         return 2.0
-    return float(1 - (values[remove - 1] + values[remove]) / 2)
+    return max(float(1 - (values[remove - 1] + values[remove]) / 2), LEAST_EPS)
 
 
 def solve(rule: Rule, chain_eps: float, keep: int, count: Callable[[float], int]) -> float:
@@ -49,7 +51,11 @@ def solve(rule: Rule, chain_eps: float, keep: int, count: Callable[[float], int]
 
     chain_eps: that of `solve_chain`; greedy needs at least as much, component at most. count: items kept at an eps.
     """
-    low, high = (LEAST_EPS, chain_eps) if rule == "component" else (chain_eps, min(2 * chain_eps, 2.0))
+    low, high = max(chain_eps - UNSURE, LEAST_EPS), min(chain_eps + UNSURE, 2.0)
+    if rule == "component":
+        low = LEAST_EPS
+    elif rule == "greedy":
+        high = min(2 * chain_eps, 2.0)
     while rule == "greedy" and high < 2 and count(high) > keep:
         low, high = high, min(2 * high, 2.0)
     for _ in range(_STEPS):
