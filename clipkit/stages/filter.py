@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.methods.filters.presets import architecture
+from clipkit.stream.fieldnames import Sought
 from clipkit.stream.record import Record
 from clipkit.stream.rows import Columns
 from clipkit.stream.selecting import HELD, Selecting
 from clipkit.stream.stage import Drop, Outcome, Row
-from clipkit.stream.where import Clause, Program, clauses
+from clipkit.stream.where import Clause, Program, clauses, named
 from clipkit.stream.whole import WholeStage
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Filter(Selecting):
         self._top = _Top(self.config["top"], limits["top"], len(found)) if self.config["top"] else None
         self._bound = _Bound(**self.config["bound"]) if self.config["bound"] else None
         self._invert = self.config["invert"]
+        self._sought = Sought(name for clause in found for name in named(clause.node))
         self.steps = ("--invert",) if self._invert else tuple(reasons(found, self.config["top"]))
 
     @property
@@ -52,7 +54,8 @@ class Filter(Selecting):
         """Fields that were missing, and scores whose maker is not known."""
         missing = self._program.missing + (self._top.missing if self._top else Counter())
         told = [
-            f"field {name} was missing in {count:,} record{'s' * (count > 1)}" for name, count in missing.most_common()
+            f"field {name} was missing in {count:,} record{'s' * (count > 1)}{self._sought.meant(name)}"
+            for name, count in missing.most_common()
         ]
         return [*(self._bound.notices if self._bound else ()), *told]
 
@@ -61,6 +64,7 @@ class Filter(Selecting):
 
     def decide(self, record: Record) -> Outcome:
         """The record, or why it goes."""
+        self._sought.look(record)
         if self._bound:
             self._bound.check(record)
         step = self._program.test(record)
@@ -102,6 +106,7 @@ class RankedFilter(WholeStage):
         self.limits: dict[str, Any] = {}
         self.steps = tuple(reasons(found, self.config["top"]))
         self._filter: Filter | None = None
+        self._sought = Sought(self._fields)
         _functions(self.config["entities"])  # what cannot be read is said before anything else is
 
     def fingerprint(self) -> dict[str, Any]:
@@ -112,9 +117,14 @@ class RankedFilter(WholeStage):
         return self._filter.notices if self._filter else []
 
     def process(self, items: list[Any]) -> list[Outcome]:
-        return [Row(self._pack(*(_number(record, name, math.nan) for name in self._fields))) for record in items]
+        return [self._row(record) for record in items]
+
+    def _row(self, record: Record) -> Row:
+        self._sought.look(record)
+        return Row(self._pack(*(_number(record, name, math.nan) for name in self._fields)))
 
     def learn(self, rows: Rows) -> None:
+        self._sought.check()
         self.limits = learn_limits(rows, self._fields, self.config)
         self._filter = Filter({**self.config, "limits": self.limits})
         self._filter.setup()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clipkit.errors import RecordError, UsageError
 from clipkit.stream.record import Record
@@ -18,9 +19,10 @@ def field_names(record: Record) -> list[str]:
     names = []
     for name in record:
         names.append(name)
-        value = record[name] if name != "via" else None
-        if isinstance(value, dict):
-            names += [f"{name}.{inner}" for inner in value]
+        with contextlib.suppress(RecordError):  # a value that cannot be decoded has a name all the same
+            value = record[name] if name != "via" else None
+            if isinstance(value, dict):
+                names += [f"{name}.{inner}" for inner in value]
     return names
 
 
@@ -42,6 +44,14 @@ def missing_field(name: str, record: Record) -> RecordError:
     return RecordError("missing-field", f"no field {name!r}", suggestion(name, field_names(record)))
 
 
+def mapping_hint(names: Sequence[str], record: Record) -> str | None:
+    """What a record that lacks all of `names` has instead, and the option that names it."""
+    others = [other for other in record if other not in ("id", "via", "scores")][:8]
+    which = "the right one" if len(names) == 1 else "them"
+    option = ",".join(f"{name}=THEIRS" for name in names)
+    return f"it has {', '.join(others)}; name {which} with --map {option}" if others else None
+
+
 class Sought:
     """Watches records go by for fields that a person named."""
 
@@ -51,15 +61,20 @@ class Sought:
         self._looked = 0
 
     def look(self, record: Record) -> None:
-        """Take note of a record's fields. May raise RecordError, as reading a field may."""
+        """Take note of a record's fields."""
         if not self.unseen:
             return
         self._looked += 1
         for name in list(self.unseen):
-            if record.lookup(name, _MISSING) is not _MISSING:
+            if _has(record, name):
                 del self.unseen[name]
         if self.unseen and self._looked <= _LOOKED_AT:
             self._known |= dict.fromkeys(field_names(record))
+
+    def meant(self, name: str) -> str:
+        """What to add to a word about a name that no record had and that is close to one they had; else ""."""
+        said = suggestion(name, self._known) if name in self.unseen else None
+        return f"; {said}" if said and said.startswith("did") else ""
 
     def problems(self) -> list[tuple[str, str | None]]:
         """What to say of each name that none of the records had, and a hint; nothing if there was no record."""
@@ -70,3 +85,11 @@ class Sought:
         """Raise UsageError if there were records and one of the names was in none of them. where: the source."""
         for message, hint in self.problems():
             raise UsageError(message, hint, where=where)
+
+
+def _has(record: Record, name: str) -> bool:
+    """Whether a field is there, if only as what cannot be decoded."""
+    try:
+        return record.lookup(name, _MISSING) is not _MISSING
+    except RecordError:
+        return True

@@ -65,7 +65,11 @@ class Blocks:
                 if lies_beside(image, reading):
                     yield from self._each(chain([lines], blocks), number)
                     return
-            yield from self._block(lines, number)
+            if number == 1:  # as a record, so that a stage sees what fields there are
+                yield from self._one(lines[0], 1)
+                yield from self._block(lines[1:], 2)
+            else:
+                yield from self._block(lines, number)
             number += len(lines)
 
     def _first_image(self, lines: list[bytes], number: int) -> str | None:
