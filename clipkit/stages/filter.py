@@ -46,6 +46,7 @@ class Filter(Selecting):
         self._top = _Top(self.config["top"], limits["top"], len(found)) if self.config["top"] else None
         self._bound = _Bound(**self.config["bound"]) if self.config["bound"] else None
         self._invert = self.config["invert"]
+        self._first = True
         self._sought = Sought(name for clause in found for name in named(clause.node))
         self.steps = ("--invert",) if self._invert else tuple(reasons(found, self.config["top"]))
 
@@ -64,7 +65,9 @@ class Filter(Selecting):
 
     def decide(self, record: Record) -> Outcome:
         """The record, or why it goes."""
-        self._sought.look(record)
+        if self._first:  # alone: by the block no more of them are seen
+            self._first = False
+            self._sought.look(record)
         if self._bound:
             self._bound.check(record)
         step = self._program.test(record)

@@ -52,7 +52,7 @@ class Blocks:
 
     def read(self, reading: Reading, chunks: Chunks) -> Iterator[Item | Chosen]:
         """The input's lines in order."""
-        self._reading, self._lines = reading, LineReader(reading)
+        self._reading, self._lines, self._shown = reading, LineReader(reading), False
         if self._lines.null:
             yield from self._each(split_blocks(chunks, b"\0"), 1)
             return
@@ -65,11 +65,12 @@ class Blocks:
                 if lies_beside(image, reading):
                     yield from self._each(chain([lines], blocks), number)
                     return
-            if number == 1:  # as a record, so that a stage sees what fields there are
-                yield from self._one(lines[0], 1)
-                yield from self._block(lines[1:], 2)
-            else:
-                yield from self._block(lines, number)
+            while not self._shown and lines:  # one as a record: the stage sees what fields there are
+                for item in self._one(lines[0], number):
+                    self._shown = isinstance(item, Record) and "error" not in item
+                    yield item
+                lines, number = lines[1:], number + 1
+            yield from self._block(lines, number)
             number += len(lines)
 
     def _first_image(self, lines: list[bytes], number: int) -> str | None:
