@@ -56,7 +56,8 @@ def run(
         bool, Option("--mark", help="Keep them all, and say in `drop` and `dup` who goes for whom.")
     ] = False,
     k: Annotated[
-        int | None, Option(min=1, help="semantic: clusters. Default: 1 up to 32,768 images, then 4 sqrt(images).")
+        int | None,
+        Option(min=1, metavar="N", help="semantic: clusters. Default: 1 up to 32,768 images, then 4 sqrt(images)."),
     ] = None,
     assign: Annotated[
         int | None,
@@ -94,4 +95,5 @@ def run(
         "only_against": only_against,
         "mark": mark,
     }
-    return pipeline.stream(Dedup(config, pipeline.runtime(io, images, model)), io, columns=RECORD_COLUMNS, mark=mark)
+    runtime = pipeline.runtime(io, images, model) | {"on_error": io.on_error}
+    return pipeline.stream(Dedup(config, runtime), io, columns=RECORD_COLUMNS, mark=mark)

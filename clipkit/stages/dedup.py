@@ -281,8 +281,9 @@ class Dedup(WholeStage):
         self.facts = {"kept_by_rule": dict(verdict.counts)}
         if len(set(verdict.counts.values())) > 1:
             rule = self.config["rule"]
-            others = ", ".join(f"{name} {count:,}" for name, count in verdict.counts.items() if name != rule)
-            self.notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; it would be with {others}")
+            (one, first), (other, second) = ((name, n) for name, n in verdict.counts.items() if name != rule)
+            others = f"{one} would keep {first:,}, {other} {second:,}"
+            self.notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; {others}")
         if self.config["against"]:
             self.facts["references"] = {"compared": fixed, "left_out": self.references.left_out}
             self.notices += self.references.notices

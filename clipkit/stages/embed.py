@@ -13,6 +13,7 @@ from clipkit.features.inline import pack
 from clipkit.features.store import describe_identity
 from clipkit.features.writer import Layout
 from clipkit.stages.encoding import EncodingStage
+from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Outcome
 
@@ -66,8 +67,8 @@ class Embed(EncodingStage):
             raise RecordError("missing-id", "a feature store needs an id to join by", "add a field id, uid or key")
         image, text = self._field(record, "image"), self._field(record, "text")
         if image is None and text is None:
-            wanted = " or ".join(name for name in ("image", "text") if self.config[name])
-            raise RecordError("missing-field", f"no field {wanted}", "name them with --map image=THEIRS,text=THEIRS")
+            wanted = [name for name in ("image", "text") if self.config[name]]
+            raise RecordError("missing-field", f"no field {' or '.join(wanted)}", mapping_hint(wanted, record))
         prepared = self.embedder.prepare_image(image, backbone=self.config["backbone"]) if image else None
         return _Item(record, prepared, text)
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from clipkit.errors import RecordError
+from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Drop, Outcome, Stage
 
@@ -96,13 +97,8 @@ def prepare(stage: Stage, record: Record) -> Any:
     """`stage.prepare`, after the check that the fields it reads are there. Raises RecordError."""
     for name in stage.reads:
         if record.get(name) is None:
-            raise RecordError("missing-field", f"no field {name!r}", _missing_hint(name, record))
+            raise RecordError("missing-field", f"no field {name!r}", mapping_hint([name], record))
     return stage.prepare(record)
-
-
-def _missing_hint(name: str, record: Record) -> str | None:
-    others = [other for other in record if other not in ("id", "via", "scores")][:8]
-    return f"it has {', '.join(others)}; name the right one with --map {name}=THEIRS" if others else None
 
 
 class _Threaded:

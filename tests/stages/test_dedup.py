@@ -85,7 +85,9 @@ def test_three_vectors_in_a_row(rule: str, left: list[int]) -> None:
     stage = Learned({"by": ["semantic"], "eps": 1 - math.cos(0.25), "rule": rule, "keep": "first"})
     assert stage.see(vectors) == left
     assert stage.facts["kept_by_rule"] == {"chain": 1, "greedy": 2, "component": 1}
-    assert stage.notices == ["--rule chain keeps 1; --rule greedy keeps 2; --rule component keeps 1"]
+    counts = {"chain": 1, "greedy": 2, "component": 1}
+    (one, first), (other, second) = ((name, count) for name, count in counts.items() if name != rule)
+    assert stage.notices == [f"--rule {rule} keeps {counts[rule]}; {one} would keep {first}, {other} {second}"]
 
 
 def test_semdedup_as_its_paper_says() -> None:
@@ -193,7 +195,10 @@ def test_the_audit_is_said_and_reported() -> None:
     audit = stage.facts["audit"]
     assert audit["images"] == 300 and 0 < audit["found"] < audit["pairs"]
     assert audit["recall"] == round(audit["found"] / audit["pairs"], 6)
-    assert any(f"find {audit['found']:,}, recall {audit['recall']:.4f}" in notice for notice in stage.notices)
+    assert any(
+        f"in 40 clusters {audit['found']:,} are found, recall {audit['recall']:.4f}" in notice
+        for notice in stage.notices
+    )
 
 
 # What is kept
@@ -335,8 +340,15 @@ def test_missing_fields_are_said(clipkit: Runner) -> None:
     result = clipkit("dedup", "--by", "text,url", stdin='{"id":"a","url":"http://a.b"}\n{"id":"b"}\n')
     assert result.code == 1
     assert result.stderr.startswith("clipkit dedup: stdin:2: no field text or url to compare it by\nhint: ")
-    marked = clipkit("dedup", "--by", "text", "--keep", "best", "--best-by", "score", stdin='{"id":"a","text":"b"}\n')
-    assert marked.stderr == "clipkit dedup: records without score, which come after all others: 1\n"
+    theirs = clipkit("dedup", "--by", "text,url", stdin='{"id":"a","caption":"b","group":1}\n')
+    assert theirs.stderr.endswith("hint: it has caption, group; name them with --map text=THEIRS,url=THEIRS\n")
+    best = ("dedup", "--by", "text", "--keep", "best", "--best-by", "score")
+    empty = clipkit(*best, stdin='{"id":"a","text":"b","score":null}\n')
+    assert empty.code == 0
+    assert empty.stderr == "clipkit dedup: records without score, which come after all others: 1\n"
+    mistyped = clipkit(*best, stdin='{"id":"a","text":"b","scores":1}\n')
+    assert mistyped.code == 2
+    assert mistyped.stderr == "clipkit dedup: no record has a field 'score'\nhint: did you mean 'scores'?\n"
 
 
 @pytest.mark.parametrize(
@@ -362,6 +374,23 @@ def test_against_records(clipkit: Runner, tmp_path: Path) -> None:
     assert json.loads(marked[0])["dup"] == {"group": "o", "kept": "o"}
     missing = clipkit("dedup", "--by", "text", "--against", "nowhere", stdin="")
     assert missing.code == 1 and "there is no such file or folder" in missing.stderr
+
+
+def test_a_reference_that_cannot_be_opened_is_told_of(clipkit: Runner, photos: Path, tmp_path: Path) -> None:
+    image = sorted(photos.glob("*"))[0]
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    error = '{"id":"c","error":{"verb":"scan","type":"x","message":"m"}}'
+    refs = f'{{"id":"a","image":"{tmp_path}/bad.jpg"}}\n{error}\n{{"id":"b","image":"{image}"}}\n'
+    (tmp_path / "refs.jsonl").write_text(refs)
+    line = f'{{"id":"x","image":"{image}"}}'
+    args = ("dedup", "--by", "phash", "--against", "refs.jsonl", "--report", "r.json")
+    result = clipkit(*args, stdin=line)
+    assert (result.code, result.stdout) == (0, "")
+    said = "clipkit dedup: --against: 2 records have an error and protect nothing; the first: refs.jsonl:1: "
+    assert result.stderr.startswith(said) and len(result.stderr.splitlines()) == 1
+    assert json.loads((tmp_path / "r.json").read_text())["facts"]["references"] == {"compared": 1, "left_out": 2}
+    strict = clipkit(*args, "--on-error", "fail", stdin=line)
+    assert strict.code == 1 and strict.stderr.startswith("clipkit dedup: refs.jsonl:1: ")
 
 
 def test_against_a_store_and_features_from_one(clipkit: Runner, photos: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.features.store import Store, kind_of
 from clipkit.methods.dedupers.base import Deduper, Look
 from clipkit.methods.dedupers.table import Table
+from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine, SourceOptions, open_source
 from clipkit.stream.spool import Rows
 
@@ -23,7 +24,10 @@ _NO_VALUE = float("nan")
 
 
 class References:
-    """Feature stores, compared by the methods that encode, and sources of records, compared by the others."""
+    """Feature stores, compared by the methods that encode, and sources of records, compared by the others.
+
+    left_out: records with an error, new or old, so that nothing is dropped for them; known once `rows` was called.
+    """
 
     def __init__(
         self,
@@ -33,13 +37,19 @@ class References:
         identity: Identity | None,
         opener: Opener | None,
         root: str | None,
+        *,
+        strict: bool = False,
     ) -> None:
         """Check what was named; nothing large is read yet.
 
-        identity: of the model that encodes the records, if one does. Raises ClipkitError for what is not there, cannot
-        be compared by any of the methods, or holds the features of another model.
+        identity: of the model that encodes the records, if one does. strict: one that cannot be read stops the run.
+        Raises ClipkitError for what is not there, cannot be compared by any of the methods, or holds the features of
+        another model.
         """
         self._methods, self._table, self._opener, self._root = methods, table, opener, root
+        self._strict = strict
+        self.left_out = 0
+        self._first = ""  # reason
         self._stores: list[Store] = []
         self._sources: list[str] = []
         for path in paths:
@@ -54,7 +64,7 @@ class References:
                 self._sources.append(path)
 
     def rows(self) -> Rows:
-        """Their rows, to be closed."""
+        """Their rows, to be closed. Raises RecordError for a record that cannot be read, if strict."""
         rows = Rows()
         nothing = [b""] * len(self._methods)
         for store in self._stores:
@@ -66,21 +76,41 @@ class References:
                 rows.append(name, self._table.pack(_NO_VALUE, keys, None))
         return rows
 
+    @property
+    def notices(self) -> list[str]:
+        """How many were left out, and the first reason."""
+        if not self.left_out:
+            return []
+        one = self.left_out == 1
+        said = "1 record has an error and protects" if one else f"{self.left_out:,} records have an error and protect"
+        return [f"--against: {said} nothing; the first: {self._first}"]
+
     def _keys(self, path: str) -> Iterator[tuple[str, list[bytes]]]:
-        """The id and the keys of each record that has any. Raises RecordError for one that cannot be read."""
+        """The id and the keys of each record that has any."""
         for record in open_source(SourceOptions(paths=(path,), dup_ids="suffix", root=self._root)):
-            if isinstance(record, BadLine):
-                raise record.error
-            if record.get("error") is not None:
+            if isinstance(record, Record) and record.get("error") is not None:
+                self._leave_out(f"{record.where}: it came with one")
                 continue
-            look = Look(record, self._opener)
             try:
-                keys = [b"" if method.encodes else method.key(look) or b"" for method in self._methods]
+                if isinstance(record, BadLine):
+                    raise record.error
+                keys = self._keys_of(record)
             except RecordError as error:
                 error.where = error.where or record.where
-                raise
+                if self._strict:
+                    raise
+                self._leave_out(str(error))
+                continue
             if any(keys):
                 yield record.id or "", keys
+
+    def _leave_out(self, reason: str) -> None:
+        self.left_out += 1
+        self._first = self._first or reason
+
+    def _keys_of(self, record: Record) -> list[bytes]:
+        look = Look(record, self._opener)
+        return [b"" if method.encodes else method.key(look) or b"" for method in self._methods]
 
 
 def _store(path: str, identity: Identity | None) -> Store:
