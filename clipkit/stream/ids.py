@@ -173,7 +173,7 @@ class UniqueIds:
     def add(self, name: str, place: int) -> int | None:
         """Note an id; where it came before if it did, else None."""
         if self._table is None:
-            if self._all_new((hash(name),)):
+            if self._all_new((name,), (hash(name),)):
                 if not (self._places and isinstance(self._places[-1], array)):
                     self._places.append(array("Q"))
                 self._places[-1].append(place)
@@ -185,12 +185,7 @@ class UniqueIds:
     def add_all(self, names: Sequence[str], places: Sequence[int]) -> bool:
         """Note many ids; False, with none of them noted, if one was seen before or comes twice."""
         hashes = list(map(hash, names))
-        if self._last is not None and names and self._last < names[0] and all(map(lt, names, islice(names, 1, None))):
-            self._last = names[-1]
-            self._hashes.extend(hashes)
-            self._places.append(places)
-            return True
-        if self._table is None and self._all_new(hashes):
+        if self._table is None and self._all_new(names, hashes):
             self._places.append(places)
             return True
         if self._table is None:
@@ -198,8 +193,12 @@ class UniqueIds:
         assert self._table is not None
         return self._table.insert_new(hashes, places)
 
-    def _all_new(self, hashes: Sequence[int]) -> bool:
-        """Whether none of these were in the set; then they are. If not the set is no longer of use: `_hashes` is."""
+    def _all_new(self, names: Sequence[str], hashes: Sequence[int]) -> bool:
+        """Whether none of these came before; then they are noted. If not the set is no longer of use: `_hashes` is."""
+        if self._last is not None and names and self._last < names[0] and all(map(lt, names, islice(names, 1, None))):
+            self._last = names[-1]
+            self._hashes.extend(hashes)
+            return True
         if self._last is not None:
             self._last, self._set = None, set(self._hashes) if len(self._hashes) <= _FEW else set()
         if len(self._hashes) > _FEW:
