@@ -4,7 +4,8 @@ Group: Curate
 
 Copies the bytes of the images, never encoded anew, into webdataset tars or another form, in the order of the ids. Each
 member gets a name of its own; the id is in its json. A shard appears when it is whole, and --resume keeps those that
-are there. A record is packed as often as its field `n` says. What fails is left out. Reads everything first.
+are there. A record is packed as often as its field `n` says. What fails is left out, and what a verb with --mark would
+have dropped. Reads everything first.
 
 Example:
 

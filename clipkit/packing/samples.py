@@ -136,6 +136,11 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def marked(record: Record) -> bool:
+    """Whether a verb that was run with `--mark` would have dropped a record. Raises RecordError."""
+    return record.get("drop") is not None
+
+
 def copies_of(record: Record) -> int:
     """How often a record is packed: its field `n`, else once. Raises RecordError (`bad-field`)."""
     count = record.get("n")

@@ -18,7 +18,7 @@ import msgspec
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.packing.layout import FORMATS, Layout
 from clipkit.packing.manifest import Manifest, Shard, check_target, remove, size_of
-from clipkit.packing.samples import Images, Sample, samples_of
+from clipkit.packing.samples import Images, Sample, marked, samples_of
 from clipkit.packing.shards import Writer
 from clipkit.stream.record import Record
 from clipkit.stream.sink import part_of
@@ -62,7 +62,8 @@ class PackSink:
         if not record.id:
             raise RecordError("missing-id", "a pack is in the order of the ids", "add a field id, uid or key")
         self._refuse_own(record)
-        self.format.see(record)
+        if not marked(record):  # its fields are no columns
+            self.format.see(record)
         return record.id.encode("utf-8", "surrogatepass")
 
     def _refuse_own(self, record: Record) -> None:
@@ -94,6 +95,12 @@ class PackSink:
         for name in self._known.keys() - {shard.name for shard in self._shards}:
             remove(self._folder / name)
         self._manifest.finish(self._shards, self._counts)
+
+    @property
+    def results(self) -> list[str]:
+        """What came of it, for a person."""
+        samples, shards = self._counts["samples"], len(self._shards)
+        return [f"  {samples:,} sample{'s' * (samples != 1)} in {shards:,} shard{'s' * (shards != 1)}"]
 
     def abort(self) -> None:
         """Leave the shards that are whole."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from clipkit.errors import RecordError
 from clipkit.images.opener import Opener
-from clipkit.packing.samples import NOTE, Found, Images, copies_of
+from clipkit.packing.samples import NOTE, Found, Images, copies_of, marked
+from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Drop, Outcome, Stage
 
@@ -22,7 +23,7 @@ class _Item:
 
 class Pack(Stage):
     """Adds `clipkit.pack`, a note on the image's bytes for the `PackSink` that takes it out again; drops records with
-    `n` 0.
+    `n` 0 and those that a verb marked as dropped.
 
     config: images: bytes of images are packed, so that each is opened; text_only: records without an image have a
     place, too. runtime: root, confine, remote, as `Opener` takes them.
@@ -54,14 +55,14 @@ class Pack(Stage):
     def prepare(self, record: Record) -> _Item:
         if NOTE in record:
             raise RecordError("bad-field", f"field {NOTE!r} is a name that pack needs", "rename it")
-        if not copies_of(record) or not self.opens_images:
+        if marked(record) or not copies_of(record) or not self.opens_images:
             return _Item(record, None)
         image = record.get("image")
         if image is not None and not isinstance(image, str):
             raise RecordError("bad-field", "field 'image' is not a path or URL")
         if not image and not (self.config["text_only"] and isinstance(record.get("text"), str)):
-            wanted = "image or text" if self.config["text_only"] else "image"
-            raise RecordError("missing-field", f"no field {wanted}", "name them with --map image=THEIRS,text=THEIRS")
+            wanted = ["image", "text"] if self.config["text_only"] else ["image"]
+            raise RecordError("missing-field", f"no field {' or '.join(wanted)}", mapping_hint(wanted, record))
         if len(record.encode()) > _MOST_JSON:
             raise RecordError("record-too-large", f"more than {_MOST_JSON >> 20} MiB of fields")
         return _Item(record, self.images.read(image) if image else None)
@@ -70,6 +71,8 @@ class Pack(Stage):
         return [self._noted(item.record, item.image) for item in items]
 
     def _noted(self, record: Record, image: Found | None) -> Outcome:
+        if marked(record):
+            return Drop(self.verb, "marked", record["drop"])
         if not copies_of(record):
             return Drop(self.verb, "n is 0", 0, 1)
         own = Record.parse(record.encode())  # without what the source says of where it lies

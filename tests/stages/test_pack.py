@@ -249,6 +249,18 @@ def test_n_repeats_a_record_and_0_leaves_it_out(tmp_path: Path, clipkit: Any) ->
     assert manifest(tmp_path / "pack")["counts"] == {"records": 2, "samples": 4, "without_image": 0, "passed": 0}
 
 
+def test_what_a_verb_marked_is_left_out(tmp_path: Path, clipkit: Any) -> None:
+    paint(tmp_path / "photos", 1)
+    mark = {"by": "dedup", "reason": "text", "value": None, "limit": None}
+    rows = [{"id": "a", "image": "photos/0.jpg", "drop": None}, {"id": "b", "image": "gone.jpg", "drop": mark}]
+    write(tmp_path / "in.jsonl", [*rows, {"id": "c", "text": "x", "n": 0}, {"id": "d", "text": "x", "drop": mark}])
+    assert clipkit("pack", "in.jsonl", "-o", "pack", "--report", "r.json").code == 0
+    assert [record.id for record in scan(tmp_path / "pack")] == ["a"]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["counts"] == {"read": 4, "kept": 1, "dropped": 3, "failed": 0, "passed": 0}
+    assert report["drops"] == {"marked": 2, "n is 0": 1}
+
+
 @pytest.mark.parametrize("count", [-1, 1.5, "3", True, 10**9, [1]])
 def test_a_strange_n_is_the_record_s_error(pictures: Path, count: Any) -> None:
     (record,) = api.run(
