@@ -55,6 +55,20 @@ class _Assign(Stage):
     inline: ClassVar[bool] = True
     defaults: ClassVar[dict[str, Any]] = {"seed": 0, "overwrite": False, "to_outputs": False}
 
+    def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
+        super().__init__(config, runtime)
+        self._sizes = dict.fromkeys(self.config["ratios"], 0)
+
+    @property
+    def results(self) -> list[str]:
+        """What came of it, for a person."""
+        return ["  " + ", ".join(f"{name} {size:,}" for name, size in self._sizes.items())]
+
+    @property
+    def facts(self) -> dict[str, dict[str, int]]:
+        """For --report: records by split."""
+        return {"splits": self._sizes}
+
     def _assign(self, record: Record, split: str, by: str) -> Outcome:
         """The record with its split. One that has another is not moved unless it is to be: test may have been used."""
         before = record.get("split")
@@ -66,6 +80,7 @@ class _Assign(Stage):
             )
         if before != split:
             record.add("split", split, f"split/{by}@{self.config['seed']}")
+        self._sizes[split] += 1
         return Emit([(split, record)]) if self.config["to_outputs"] else record
 
 

@@ -356,8 +356,8 @@ class _Run:
                 self.journal.close(keep=True)
         if kept and isinstance(error, KeyboardInterrupt | Terminated):
             self._say(f"clipkit {self.stage.verb}: stopped; go on with: {resume_command(sys.argv)}")
-        elif kept and isinstance(error, ClipkitError):
-            error.hint = f"{error.hint + '; ' if error.hint else ''}go on with: {resume_command(sys.argv)}"
+        elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
+            error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first
 
     def _say(self, text: str) -> None:
         if not self.options.quiet:
@@ -371,8 +371,10 @@ class _Run:
         looked_at = _seen(sys.stderr) and not self.options.quiet
         if troubled or looked_at:
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
-            for line in self.counts.funnel(getattr(self.stage, "steps", ())) if looked_at else ():
-                print(printable(line), file=sys.stderr)
+        if looked_at:
+            results = (line for one in (self.stage, self.sink) for line in getattr(one, "results", ()))
+            for line in (*self.counts.funnel(getattr(self.stage, "steps", ())), *results):
+                self._say(line)
         if troubled and self.counts.advice:
             self._say(self.counts.advice)
 

@@ -186,13 +186,15 @@ def test_a_folder_gets_all_its_files_and_every_record_once(
     error = '{"id":"e","error":{"verb":"x","type":"y","message":"z"}}'
     manifest.write_text(manifest.read_text() + error + "\n")
     whole = clipkit("split", manifest, *more).lines
-    done = clipkit("split", manifest, "-o", "sets/", *more)
+    done = clipkit("split", manifest, "-o", "sets/", "--report", "r.json", *more)
     assert done.code == 0 and done.stdout == ""
     sets = {path.name: path.read_text().splitlines() for path in (tmp_path / "sets").iterdir()}
     assert set(sets) == {"train.jsonl", "val.jsonl", "test.jsonl", "errors.jsonl"}
     assert sets["errors.jsonl"] == [error]
     for name in ("train", "val", "test"):
         assert sets[f"{name}.jsonl"] == [line for line in whole if f'"split":"{name}"' in line] != []
+    sizes = {name: len(sets[f"{name}.jsonl"]) for name in ("train", "val", "test")}
+    assert json.loads((tmp_path / "r.json").read_text())["facts"] == {"splits": sizes}
 
 
 def test_a_folder_again_forgets_the_errors_before_and_makes_empty_files(clipkit: Any, tmp_path: Path) -> None:
