@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clipkit.errors import ClipkitError, ExitCode, RecordError, Terminated, UsageError
-from clipkit.stream import engine
+from clipkit.stream import engine, runner
 from clipkit.stream.journal import Entry, Journal
 from clipkit.stream.runner import RunOptions, run
 from clipkit.stream.sink import locked
@@ -388,6 +388,42 @@ def test_a_signal_inside_an_import_is_still_a_signal(manifest: Path, tmp_path: P
         go(manifest, tmp_path / "o", Importing({"salt": "s"}))
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ClipkitError("the disk is gone"), True),
+        (OSError(28, "No space left on device"), True),
+        (ClipkitError("another model made it", "name the model"), False),
+        (UsageError("no record has a field 'x'"), False),
+    ],
+)
+def test_how_to_go_on_is_said_where_the_same_command_can(
+    manifest: Path, tmp_path: Path, error: Exception, says: bool
+) -> None:
+    class Ending(Toy):
+        def process(self, items: list[Any]) -> list[Any]:
+            if len(self.seen) > 20:
+                raise error
+            return super().process(items)
+
+    with pytest.raises(ClipkitError) as caught:
+        go(manifest, tmp_path / "o", Ending({"salt": "s"}), on_error="keep", workers=1)
+    assert ("go on with: " in (caught.value.hint or "")) == says
+    assert (tmp_path / "o.journal").exists()
+
+
+def test_results_are_shown_where_someone_looks(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Telling(Toy):
+        results = ("  train 3, val 1",)
+
+    for seen in (False, True):
+        monkeypatch.setattr(runner, "_seen", lambda stream, seen=seen: seen)
+        go(manifest, tmp_path / f"{seen}", Telling({"salt": "s"}), on_error="keep")
+        assert ("  train 3, val 1" in capsys.readouterr().err.splitlines()) == seen
+
+
 # Real processes from here on
 
 TOY = [sys.executable, str(Path(__file__).with_name("toy.py"))]
@@ -441,6 +477,27 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(tmp_path: Path, number: in
     assert b"--resume" in err and b"Traceback" not in err
     assert not out.exists() and not (tmp_path / "o.part").exists()
     assert finish(str(source), str(out), "--resume") == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_that_a_shell_ignores_stays_ignored(tmp_path: Path, number: int) -> None:
+    """A shell starts `command &` with Ctrl-C ignored; SIGTERM still stops it."""
+    code = (
+        "import os, signal\n"
+        "from clipkit.errors import Terminated\n"
+        "from clipkit.stream.signals import Signals\n"
+        "with Signals():\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "    except Terminated:\n"
+        "        print('stopped')\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)\n"
+    )
+    ignoring = 'trap "" INT; exec "$0" -c "$1"'
+    command = ["sh", "-c", ignoring, sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == (["stopped", "True"] if number == signal.SIGTERM else ["True"]), done.stderr
 
 
 def test_a_second_run_with_the_same_output_refuses_and_names_the_first(tmp_path: Path) -> None:
