@@ -120,9 +120,13 @@ class Join(Stage):
                 f"{self._partners:,} of {self._read:,} records have a partner, "
                 f"and {right.found:,} of {len(right):,} in {self.config['right']}"
             )
-        for count, what in ((right.unkeyed, f"have no {self._on}"), (right.failed, "came with an error")):
+        if self._read and not self._partners and len(right) and self.config["how"] != "anti":
+            said.append("no record found a partner: --on FIELD names what both have")
+        lost = f"has no {self._on}, and was", f"have no {self._on}, and were"
+        failed = "came with an error, and was", "came with an error, and were"
+        for count, (one, many) in ((right.unkeyed, lost), (right.failed, failed)):
             if count:
-                said.append(f"{count:,} in {self.config['right']} {what}, and were left out")
+                said.append(f"{count:,} in {self.config['right']} {one if count == 1 else many} left out")
         return said
 
     @property

@@ -118,8 +118,18 @@ def test_what_is_left_out_of_the_right_is_told(right: Path) -> None:
     list(run(stage, [{"id": "b"}, {"id": "c"}]))
     first, second, third = stage.notices
     assert first.startswith("1 of 2 records have a partner, and 1 of 1 in")
-    assert "1 in" in second and "have no id" in second
+    assert "1 in" in second and "has no id, and was left out" in second
     assert "1 in" in third and "came with an error" in third
+
+
+@pytest.mark.parametrize("how", ["left", "inner", "anti"])
+def test_where_nobody_matched_it_says_what_to_look_at(right: Path, how: str) -> None:
+    right.write_text('{"id":"x"}\n')
+    stage = Join({"right": str(right), "how": how})
+    list(run(stage, [{"id": "a"}, {"id": "b"}]))
+    first, *hint = stage.notices
+    assert first.startswith("0 of 2 records have a partner, and 0 of 1 in")
+    assert hint == ([] if how == "anti" else ["no record found a partner: --on FIELD names what both have"])
 
 
 @pytest.mark.parametrize(
