@@ -89,7 +89,8 @@ class Embedder:
     def notices(self) -> list[str]:
         """What a person should hear at the end of a run."""
         name, limit = self.encoder.identity.name, self.encoder.context_length
-        cut = [f"{self._cut:,} texts were cut: {name} reads {limit} tokens"] if self._cut else []
+        texts = "text was" if self._cut == 1 else "texts were"
+        cut = [f"{self._cut:,} {texts} cut: {name} reads {limit} tokens"] if self._cut else []
         return [*self.encoder.notices, *cut]
 
     def prepare(self, record: Record, *, backbone: bool = False) -> ImageItem:

@@ -144,7 +144,9 @@ def test_texts_that_the_model_cuts_are_counted_warm_and_cold(
 ) -> None:
     for _ in range(2):
         embedder = lite(photos, tmp_path, opened)
-        embedder.encode_texts(["word " * 300, "short", "other " * 400])
+        embedder.encode_texts(["word " * 300])
+        assert embedder.notices == ["1 text was cut: lite reads 128 tokens"]
+        embedder.encode_texts(["short", "other " * 400])
         assert embedder.notices == ["2 texts were cut: lite reads 128 tokens"]
         embedder.close()
 
