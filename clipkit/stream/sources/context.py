@@ -99,10 +99,17 @@ class Reading:
         return "" if self.input.path == "-" else self.input.path
 
     def check_mapping(self, names: Iterator[str]) -> None:
-        """Raise a UsageError if a column that `--map` names is not among the first record's."""
+        """Raise a UsageError if a column that `--map` names is not among the first record's.
+
+        Where that has our name already, as in a second run, it is said only.
+        """
         have = list(names)
         for ours, theirs in self.options.mapping.items():
-            if theirs not in have and ours not in have:
+            if theirs in have:
+                continue
+            if ours in have:
+                self.note(f"--map {ours}={theirs}: there is no field {theirs!r}; {ours} stays as it is")
+            else:
                 raise UsageError(
                     f"--map {ours}={theirs}: there is no field {theirs!r}",
                     f"the first record has: {', '.join(have) or 'no fields'}",

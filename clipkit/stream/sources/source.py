@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -57,7 +58,7 @@ class Source:
     def __init__(self, options: SourceOptions, inputs: list[Input], stdin: BinaryIO | None, note: Note) -> None:
         self._options = options
         self._stdin = stdin
-        self._note = note
+        self._note = functools.cache(note)  # what is so of many files is said once
         self._places = Places(options.root)
         self._by_hash = False
         self._inputs = self._share(inputs)

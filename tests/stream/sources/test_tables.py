@@ -99,6 +99,16 @@ def test_a_column_that_is_not_there(name: str, text: str) -> None:
     assert caught.value.hint == "the first record has: a, b"
 
 
+@pytest.mark.parametrize(("suffix", "text"), [("csv", "text,b\n1,2\n"), ("jsonl", '{"text":"1","b":2}\n')])
+def test_a_column_that_is_not_there_but_our_name_is(suffix: str, text: str) -> None:
+    for name in "ab":
+        Path(f"{name}.{suffix}").write_text(text)
+    notes: list[str] = []
+    got = read(f"a.{suffix}", f"b.{suffix}", mapping={"text": "captoin"}, notes=notes)
+    assert [item["text"] for item in got] == ["1", "1"]
+    assert notes == ["--map text=captoin: there is no field 'captoin'; text stays as it is"]
+
+
 def test_a_name_that_is_taken() -> None:
     Path("a.csv").write_text("image,path\n1,2\n")
     with pytest.raises(ClipkitError, match="two columns are named 'image'"):
