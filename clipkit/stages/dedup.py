@@ -73,8 +73,8 @@ class Dedup(WholeStage):
         self.methods: list[Deduper] = [DEDUPERS.get(name)(options) for name in self.config["by"]]
         self.encodes = any(method.encodes for method in self.methods)
         self.keep: str = self.config["keep"] or ("hard" if self.encodes else "first")
-        self.notices: list[str] = []
-        self.facts: dict[str, Any] = {}
+        self._notices: list[str] = []
+        self._facts: dict[str, Any] = {}
         self._sought, self._lock = Sought([self.config["best_by"]] if self.config["best_by"] else []), threading.Lock()
         self._check()
 
@@ -107,6 +107,14 @@ class Dedup(WholeStage):
         """Where they may have to be; records with digests of their own, or features from a store, need none."""
         features = self.encodes and not self.config["features"]
         return features or self.keep == "largest" or any(method.opens for method in self.methods)
+
+    @property
+    def notices(self) -> list[str]:
+        return self._notices
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._facts
 
     def setup(self) -> None:
         if self.encodes:
@@ -278,19 +286,19 @@ class Dedup(WholeStage):
         fixed: int,
     ) -> None:
         """What a person should hear."""
-        self.facts = {"kept_by_rule": dict(verdict.counts)}
+        self._facts = {"kept_by_rule": dict(verdict.counts)}
         if len(set(verdict.counts.values())) > 1:
             rule = self.config["rule"]
             (one, first), (other, second) = ((name, n) for name, n in verdict.counts.items() if name != rule)
             others = f"{one} would keep {first:,}, {other} {second:,}"
-            self.notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; {others}")
+            self._notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; {others}")
         if self.config["against"]:
-            self.facts["references"] = {"compared": fixed, "left_out": self.references.left_out}
-            self.notices += self.references.notices
+            self._facts["references"] = {"compared": fixed, "left_out": self.references.left_out}
+            self._notices += self.references.notices
         if self.keep == "best" and (missing := int(np.isnan(values).sum())):
-            self.notices.append(f"records without {self.config['best_by']}, which come after all others: {missing:,}")
+            self._notices.append(f"records without {self.config['best_by']}, which come after all others: {missing:,}")
         if self.config["mark"] and "" in self._names.values():
-            self.notices.append("some records have no id, so that `dup` cannot name them")
+            self._notices.append("some records have no id, so that `dup` cannot name them")
         if features:
             number = next(number for number, method in enumerate(self.methods) if isinstance(method, Semantic))
             self._tell_features(features, len(values), int((~present[number][fixed:]).sum()))
@@ -298,19 +306,19 @@ class Dedup(WholeStage):
     def _tell_features(self, features: NearFeatures, records: int, without: int) -> None:
         clusters = features.neighbours.clusters
         k, assigned = len(clusters.centroids), clusters.nearest.shape[1]
-        self.facts |= {"eps": features.eps, "k": k, "assign": assigned}
+        self._facts |= {"eps": features.eps, "k": k, "assign": assigned}
         if self.config["target_fraction"] is not None:
-            kept = self.facts["kept_by_rule"][self.config["rule"]]
-            self.notices.append(f"--eps {features.eps:.9g} keeps {kept:,} of {records:,}")
+            kept = self._facts["kept_by_rule"][self.config["rule"]]
+            self._notices.append(f"--eps {features.eps:.9g} keeps {kept:,} of {records:,}")
         if without:
-            self.notices.append(f"records without features, which are compared with none: {without:,}")
+            self._notices.append(f"records without features, which are compared with none: {without:,}")
         if audited := self.config["audit"]:
             # their digests' order is as good as random, but training took its sample from the front of it
             chosen = np.arange(features.count)[::-1][:audited]
             there, found = features.neighbours.audit(1 - features.eps, chosen)
             recall = found / there if there else 1.0
-            self.facts["audit"] = {"images": len(chosen), "pairs": there, "found": found, "recall": round(recall, 6)}
-            self.notices.append(
+            self._facts["audit"] = {"images": len(chosen), "pairs": there, "found": found, "recall": round(recall, 6)}
+            self._notices.append(
                 f"audit: {len(chosen):,} images have {there:,} pairs over cosine {1 - features.eps:.6g}; "
                 f"in {k:,} cluster{'s' * (k > 1)} {found:,} are found, recall {recall:.4f}"
             )

@@ -132,6 +132,8 @@ class Join(Stage):
     @property
     def facts(self) -> dict[str, int]:
         """For --report: records with a partner, those of the right side, and how many of these are one."""
+        if not hasattr(self, "_right"):  # it could not be read
+            return {}
         return {"partners": self._partners, "right": len(self._right), "right_found": self._right.found}
 
     def close(self) -> None:

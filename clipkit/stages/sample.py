@@ -65,7 +65,11 @@ class SampleExact(WholeStage):
     def setup(self) -> None:
         self._sought = Sought([self.config["stratify"]] if self.config["stratify"] else [])
         self._without = 0  # records that lack the field of --stratify
-        self.notices: list[str] = []
+        self._notices: list[str] = []
+
+    @property
+    def notices(self) -> list[str]:
+        return self._notices
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return [Row(self._row(record)) for record in items]
@@ -86,7 +90,7 @@ class SampleExact(WholeStage):
     def learn(self, rows: Rows) -> None:
         self._sought.check()
         if self._without:
-            self.notices.append(f"records without {self.config['stratify']!r} are one stratum: {self._without:,}")
+            self._notices.append(f"records without {self.config['stratify']!r} are one stratum: {self._without:,}")
         if not len(rows):
             return
         import numpy as np
@@ -96,7 +100,7 @@ class SampleExact(WholeStage):
         wanted, taken = self.config["count"] or 0, int(self._taken.sum())
         if taken < wanted:
             able = " with a weight above 0" if self.config["weight"] else ""
-            self.notices.append(f"{taken:,} instead of {wanted:,}: there are no more{able}")
+            self._notices.append(f"{taken:,} instead of {wanted:,}: there are no more{able}")
 
     def _choose(self, table: np.ndarray) -> np.ndarray:
         """Which rows are taken, bool [n]."""

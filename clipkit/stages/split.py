@@ -128,7 +128,11 @@ class SplitStratified(_Assign, WholeStage):
     def setup(self) -> None:
         self._sought = Sought([self.config["stratify"]])
         self._without = 0
-        self.notices: list[str] = []
+        self._notices: list[str] = []
+
+    @property
+    def notices(self) -> list[str]:
+        return self._notices
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return [Row(self._row(record)) for record in items]
@@ -144,7 +148,7 @@ class SplitStratified(_Assign, WholeStage):
     def learn(self, rows: Rows) -> None:
         self._sought.check()
         if self._without:
-            self.notices.append(f"records without {self.config['stratify']!r} are one class: {self._without:,}")
+            self._notices.append(f"records without {self.config['stratify']!r} are one class: {self._without:,}")
         if not len(rows):
             return
         import numpy as np

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from clipkit import __version__
 from clipkit.errors import ClipkitError, ExitCode, RecordError, Terminated, UsageError
 from clipkit.stream import sink as sinks
 from clipkit.stream.accounting import Counts
+from clipkit.stream.ending import exit_code, readable, resume_command, seen
 from clipkit.stream.engine import available_cores, execute
 from clipkit.stream.journal import Entry, Journal, unfinished
 from clipkit.stream.outcomes import PASSED, failed_record, journalled, remembered
@@ -135,7 +135,7 @@ class _Run:
                     self._loop(progress)
                 code = self._finish()
             except BaseException as error:
-                failure = signals.fired or _readable(error)
+                failure = signals.fired or readable(error)
                 self._stop(failure)
                 raise failure from (None if failure is error else error)
         self._say_summary(code)
@@ -168,8 +168,8 @@ class _Run:
         return sinks.StdoutSink()
 
     def _progress(self) -> Progress:
-        aside = self.options.out not in (None, "-") or self.sink is not None or not _seen(sys.stdout)
-        shown = aside and not self.options.quiet and _seen(sys.stderr)
+        aside = self.options.out not in (None, "-") or self.sink is not None or not seen(sys.stdout)
+        shown = aside and not self.options.quiet and seen(sys.stderr)
         return Progress(self.stage.verb, getattr(self.source, "total", None), shown)
 
     # The loop
@@ -333,8 +333,8 @@ class _Run:
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         }
-        if facts := getattr(self.stage, "facts", None):  # what it found besides, JSON
-            report["facts"] = facts
+        if self.stage.facts:
+            report["facts"] = self.stage.facts
         if error:
             report["error"] = error
         target = sinks.FileSink(str(self.options.report))
@@ -348,7 +348,7 @@ class _Run:
                 with contextlib.suppress(OSError):
                     output.abort()
         with contextlib.suppress(OSError):
-            self._report(getattr(error, "code", _STOPPED.get(type(error), ExitCode.FAILED)), str(error) or "stopped")
+            self._report(exit_code(error), str(error) or "stopped")
         kept = 0
         if self.journal is not None:
             kept = len(self.journal)
@@ -365,33 +365,18 @@ class _Run:
 
     def _say_summary(self, code: ExitCode) -> None:
         """One line where someone looks, and wherever records failed."""
-        for notice in getattr(self.stage, "notices", ()):
+        for notice in self.stage.notices:
             self._say(f"clipkit {self.stage.verb}: {notice}")
         troubled = code is ExitCode.SOME_FAILED
-        looked_at = _seen(sys.stderr) and not self.options.quiet
+        looked_at = seen(sys.stderr) and not self.options.quiet
         if troubled or looked_at:
             print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
         if looked_at:
-            results = (line for one in (self.stage, self.sink) for line in getattr(one, "results", ()))
-            for line in (*self.counts.funnel(getattr(self.stage, "steps", ())), *results):
+            made = getattr(self.sink, "results", ())
+            for line in (*self.counts.funnel(self.stage.steps), *self.stage.results, *made):
                 self._say(line)
         if troubled and self.counts.advice:
             self._say(self.counts.advice)
-
-
-def _readable(error: BaseException) -> BaseException:
-    """A disk that is full, a file that cannot be written: said as such."""
-    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-        said = str(error.strerror or error).lower()
-        return ClipkitError(f"{error.filename}: {said}" if error.filename else said)
-    return error
-
-
-_STOPPED = {
-    KeyboardInterrupt: ExitCode.INTERRUPTED,
-    Terminated: ExitCode.TERMINATED,
-    BrokenPipeError: ExitCode.READER_CLOSED,
-}
 
 
 def _key(stage: Stage, record: Record) -> bytes:
@@ -407,16 +392,3 @@ def _regular(out: str | None) -> Path | None:
         return None
     path = Path(os.path.realpath(str(out)))
     return None if path.exists() and not (path.is_file() or path.is_dir()) else path
-
-
-def _seen(stream: TextIO | None) -> bool:
-    """Whether a person looks at a stream (which may be closed)."""
-    return stream is not None and not stream.closed and stream.isatty()
-
-
-def resume_command(argv: Sequence[str]) -> str:
-    """The command line that goes on with an interrupted run."""
-    if len(argv) < 2:
-        return "the same, and resume=True"
-    verb, *rest = (word for word in argv[1:] if word not in ("--restart", "--resume"))
-    return shlex.join(["clipkit", verb, "--resume", *rest])

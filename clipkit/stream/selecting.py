@@ -15,13 +15,9 @@ HELD = -1
 
 
 class Selecting(Stage):
-    """A stage that keeps records as they came, or drops them, by a few of their fields.
-
-    steps: the reasons it drops for, in their order; the summary lists how many each took.
-    """
+    """A stage that keeps records as they came, or drops them for one of its `steps`, by a few of their fields."""
 
     inline: ClassVar[bool] = True
-    steps: tuple[str, ...] = ()
 
     def row_test(self, columns: Columns) -> Callable[[Any], int] | None:
         """A function of rows with the columns that it asks for: HELD, or the number of the step that drops it.

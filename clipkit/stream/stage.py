@@ -57,6 +57,7 @@ class Stage:
     lanes: int = 0  # `process` calls that may run at once; 0 = as many as there are workers (1: one GPU)
     item_bytes: int = 1 << 16  # the most one prepared item holds: the runner bounds read-ahead with it
     read_ahead: int = 0  # records in hand at least, bytes allowing: for a stage that waits more than it computes
+    steps: tuple[str, ...] = ()  # the reasons it drops for, in their order: people see how many each took
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         self.config = {**self.defaults, **config}
@@ -66,6 +67,21 @@ class Stage:
     def opens_images(self) -> bool:
         """Whether images are opened, of which some are always broken: then `--on-error` is keep by default."""
         return "image" in self.reads
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should hear at the end of a run, wherever it is heard."""
+        return ()
+
+    @property
+    def results(self) -> Sequence[str]:
+        """Lines under the summary, which only who looks on gets."""
+        return ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it found besides, as JSON, for `--report`."""
+        return {}
 
     def setup(self) -> None:
         """Load models and open caches; called once per process, before the first record."""
