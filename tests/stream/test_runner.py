@@ -419,7 +419,7 @@ def test_results_are_shown_where_someone_looks(
         results = ("  train 3, val 1",)
 
     for seen in (False, True):
-        monkeypatch.setattr(runner, "_seen", lambda stream, seen=seen: seen)
+        monkeypatch.setattr(runner, "seen", lambda stream, seen=seen: seen)
         go(manifest, tmp_path / f"{seen}", Telling({"salt": "s"}), on_error="keep")
         assert ("  train 3, val 1" in capsys.readouterr().err.splitlines()) == seen
 
