@@ -34,8 +34,8 @@ def main() -> None:
     cells = []
     for rows, some in found.items():
         one = middle(some)
-        spent = max(one.wall - start.wall, 1e-9)
-        rate = f"{rows / spent:,.0f}" if rows > 1 else ""
+        spent = one.wall - start.wall
+        rate = f"{rows / spent:,.0f}" if spent > 0.05 else ""  # less is noise
         more = f"{(one.peak - start.peak) / MB:.0f} MB"
         cells.append([f"{rows:,} rows", spread(some), f"{spent:.2f} s", rate, f"{one.peak / MB:.0f} MB", more])
     table(HEADER, cells)
