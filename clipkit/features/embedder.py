@@ -15,6 +15,7 @@ import numpy as np
 
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.features.cache import Cache, image_key, text_key, warn_stderr
+from clipkit.stream.record import Record, image_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from clipkit.features.views import View
     from clipkit.images.opener import Opener
     from clipkit.models.base import Encoder, Preprocess
-    from clipkit.stream.record import Record
 
 JOINT: Final = "joint"
 BACKBONE: Final = "backbone"
@@ -285,14 +285,6 @@ def _open_store(folder: str, encoder: Encoder) -> Store:
     store.require(encoder.identity)
     store.dim("image")  # says so where it holds texts alone
     return store
-
-
-def image_of(record: Record) -> str:
-    """The reference in a record's field `image`. Raises RecordError where that isn't a string."""
-    image = record.get("image")
-    if not isinstance(image, str) or not image:
-        raise RecordError("bad-field", "field 'image' is not a path or URL")
-    return image
 
 
 def short_side(preprocess: Preprocess) -> int:

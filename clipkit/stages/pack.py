@@ -9,7 +9,7 @@ from clipkit.errors import RecordError
 from clipkit.images.opener import Opener
 from clipkit.packing.samples import NOTE, Found, Images, copies_of, marked
 from clipkit.stream.fieldnames import mapping_hint
-from clipkit.stream.record import Record
+from clipkit.stream.record import Record, image_of
 from clipkit.stream.stage import Drop, Outcome, Stage
 
 _MOST_JSON = 16 << 20  # bytes of fields that a reader of shards takes
@@ -57,10 +57,8 @@ class Pack(Stage):
             raise RecordError("bad-field", f"field {NOTE!r} is a name that pack needs", "rename it")
         if marked(record) or not copies_of(record) or not self.opens_images:
             return _Item(record, None)
-        image = record.get("image")
-        if image is not None and not isinstance(image, str):
-            raise RecordError("bad-field", "field 'image' is not a path or URL")
-        if not image and not (self.config["text_only"] and isinstance(record.get("text"), str)):
+        image = image_of(record) if record.get("image") not in (None, "") else None
+        if image is None and not (self.config["text_only"] and isinstance(record.get("text"), str)):
             wanted = ["image", "text"] if self.config["text_only"] else ["image"]
             raise RecordError("missing-field", f"no field {' or '.join(wanted)}", mapping_hint(wanted, record))
         if len(record.encode()) > _MOST_JSON:

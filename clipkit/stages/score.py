@@ -12,7 +12,7 @@ import msgspec
 from clipkit.errors import RecordError, UsageError
 from clipkit.methods import SCORERS
 from clipkit.methods.scorers.base import DATA, PIXELS, TEXT, Sample, Scorer, SetScorer
-from clipkit.stream.record import Record, decode_json, encode_json
+from clipkit.stream.record import Record, decode_json, encode_json, image_of
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Outcome, Row, Stage
 from clipkit.stream.table import Column
@@ -162,7 +162,7 @@ class Score(Stage):
         self._check_free(record)
         sample = Sample(record, text=_text(record) if self._reads_text else None)
         if self._opens:
-            sample.data = self.opener.read(_image(record))
+            sample.data = self.opener.read(image_of(record))
         if PIXELS in self._needs:
             from clipkit.images.decode import decode
 
@@ -356,10 +356,3 @@ def _text(record: Record) -> str:
     if not isinstance(text, str):
         raise RecordError("bad-field", "field 'text' is not a string")
     return text
-
-
-def _image(record: Record) -> str:
-    image = record.get("image")
-    if not isinstance(image, str) or not image:
-        raise RecordError("bad-field", "field 'image' is not a path or URL")
-    return image

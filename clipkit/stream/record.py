@@ -330,3 +330,11 @@ class Record:
 
     def __repr__(self) -> str:
         return f"Record({self.encode().decode()})"
+
+
+def image_of(record: Record) -> str:
+    """The reference in a record's field `image`. Raises RecordError where that isn't a string."""
+    image = record.get("image")
+    if not isinstance(image, str) or not image:
+        raise RecordError("bad-field", "field 'image' is not a path or URL")
+    return image

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from clipkit.errors import RecordError
+from clipkit.stream.record import Record, image_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clipkit.features.vectors import Vectors
     from clipkit.images.opener import Opener
-    from clipkit.stream.record import Record
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -35,8 +35,6 @@ class Look:
     @cached_property
     def data(self) -> bytes:
         """The encoded image. Raises RecordError."""
-        from clipkit.features.embedder import image_of
-
         assert self._opener is not None
         return self._opener.read(image_of(self.record))
 
