@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipkit import config
@@ -31,13 +31,14 @@ def stream(
     open_output: Callable[[str], Sink] | None = None,
     order: Callable[[Record], bytes] | None = None,
     records: Iterable[Record | BadLine] | None = None,
+    writes: Mapping[str, str | None] | None = None,
     **more: Any,
 ) -> ExitCode:
     """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark).
 
     open_output: as `runner.run` takes it. order: records come sorted by this key (`spool.Ordered`).
-    records: what is read instead of the sources that `io` names.
-    Raises UsageError for `--shard` where everything must be read first.
+    records: what is read instead of the sources that `io` names. writes: the verb's own flags that name a file.
+    Raises UsageError for `--shard` where everything must be read first, and for a file beside -o that is also read.
     """
     from clipkit.stream.runner import RunOptions, run
     from clipkit.stream.spool import Ordered
@@ -51,10 +52,19 @@ def stream(
     if io.shard and (order or isinstance(stage, WholeStage)):
         raise UsageError("--shard: a part cannot decide for the whole", "leave it out: this reads everything first")
     if records is None:
-        records = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
+        records = opened = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
+        _spare(opened.paths, {"--rejects": io.rejects, "--report": io.report, **(writes or {})})
     if order:
         records = Ordered(records, order, bad_first=policy(stage, io.on_error) == "fail")
     return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
+
+
+def _spare(read: Iterable[str], written: Mapping[str, str | None]) -> None:
+    """Raise UsageError for a file that would be written over what is read. (-o may: it is renamed when all is read.)"""
+    inputs = {os.path.realpath(path) for path in read}
+    for flag, path in written.items():
+        if path and os.path.realpath(path) in inputs:
+            raise UsageError(f"{flag} {path}: that is an input", "give each its own")
 
 
 def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:

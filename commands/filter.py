@@ -88,7 +88,7 @@ def run(
             if path and os.path.realpath(path) == os.path.realpath(save_limits):
                 raise UsageError(f"{flag} and --save-limits name one file: {path}", "give each its own")
     stage = filtering.stage(config, limits, save=bool(save_limits))
-    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark)
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes={"--save-limits": save_limits})
     if save_limits:
         filtering.save_limits(stage, save_limits)
     return code

@@ -17,6 +17,8 @@ LINE = '{"id":"a"}\n'
         (["-o", "x", "--rejects", "./x"], "-o and --rejects name one file: ./x"),
         (["-o", "x", "--report", "link"], "-o and --report name one file: link"),
         (["--rejects", "x", "--report", "x"], "--rejects and --report name one file: x"),
+        (["--rejects", "./a.jsonl"], "--rejects ./a.jsonl: that is an input"),
+        (["--report", "a.jsonl"], "--report a.jsonl: that is an input"),
     ],
 )
 def test_two_outputs_in_one_file(

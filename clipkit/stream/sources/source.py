@@ -87,6 +87,11 @@ class Source:
         return known if known is None or self._options.limit is None else min(known, self._options.limit)
 
     @property
+    def paths(self) -> list[str]:
+        """What is read, as typed; `-` is stdin."""
+        return [item.path for item in self._inputs]
+
+    @property
     def bytes_read(self) -> int:
         """How far the reading is, in bytes of `bytes_total`."""
         return self._bytes_before + (self._reading.bytes_read if self._reading else 0)
