@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from clipkit.errors import RecordError
-from clipkit.stream.fieldnames import Sought, missing_field
-from clipkit.stream.hashing import name_of, share, share_of, ticket, value_name
+from clipkit.stages.strata import Strata
+from clipkit.stream.fieldnames import missing_field
+from clipkit.stream.hashing import name_of, share, share_of, ticket
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Drop, Outcome, Row, Stage
@@ -63,8 +64,8 @@ class SampleExact(WholeStage):
     }
 
     def setup(self) -> None:
-        self._sought = Sought([self.config["stratify"]] if self.config["stratify"] else [])
-        self._without = 0  # records that lack the field of --stratify
+        field = self.config["stratify"]
+        self._strata = Strata(field, "stratum") if field else None
         self._notices: list[str] = []
 
     @property
@@ -75,22 +76,19 @@ class SampleExact(WholeStage):
         return [Row(self._row(record)) for record in items]
 
     def _row(self, record: Record) -> bytes:
-        self._sought.look(record)
+        if self._strata:
+            self._strata.look(record)
         drawn = ticket(name_of(record), self.config["seed"], "sample")
-        priority, stratum = share_of(drawn), 0
+        priority = share_of(drawn)
         if self.config["weight"]:
             weight = _weight(record, self.config["weight"])
             priority = min(-math.log1p(-priority) / weight, sys.float_info.max) if weight else math.inf
-        if self.config["stratify"]:
-            value = record.lookup(self.config["stratify"])
-            self._without += value is None
-            stratum = int.from_bytes(ticket(value_name(value), 0, "stratum")[:8], "big")
+        stratum = self._strata.of(record) if self._strata else 0
         return _ROW.pack(priority, int.from_bytes(drawn[8:], "big"), stratum)
 
     def learn(self, rows: Rows) -> None:
-        self._sought.check()
-        if self._without:
-            self._notices.append(f"records without {self.config['stratify']!r} are one stratum: {self._without:,}")
+        if self._strata:
+            self._notices += self._strata.notices()
         if not len(rows):
             return
         import numpy as np

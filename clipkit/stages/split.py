@@ -10,7 +10,8 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from clipkit.errors import RecordError, UsageError
-from clipkit.stream.fieldnames import Sought, missing_field
+from clipkit.stages.strata import Strata
+from clipkit.stream.fieldnames import missing_field
 from clipkit.stream.hashing import name_of, share, share_of, ticket, value_name
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
@@ -126,8 +127,7 @@ class SplitStratified(_Assign, WholeStage):
     defaults: ClassVar[dict[str, Any]] = {**_Assign.defaults, "stratify": "label"}
 
     def setup(self) -> None:
-        self._sought = Sought([self.config["stratify"]])
-        self._without = 0
+        self._strata = Strata(self.config["stratify"], "class")
         self._notices: list[str] = []
 
     @property
@@ -138,17 +138,12 @@ class SplitStratified(_Assign, WholeStage):
         return [Row(self._row(record)) for record in items]
 
     def _row(self, record: Record) -> bytes:
-        self._sought.look(record)
-        value = record.lookup(self.config["stratify"])
-        self._without += value is None
+        self._strata.look(record)
         drawn = ticket(name_of(record), self.config["seed"], "split")
-        stratum = int.from_bytes(ticket(value_name(value), 0, "stratum")[:8], "big")
-        return _ROW.pack(stratum, share_of(drawn), int.from_bytes(drawn[8:], "big"))
+        return _ROW.pack(self._strata.of(record), share_of(drawn), int.from_bytes(drawn[8:], "big"))
 
     def learn(self, rows: Rows) -> None:
-        self._sought.check()
-        if self._without:
-            self._notices.append(f"records without {self.config['stratify']!r} are one class: {self._without:,}")
+        self._notices += self._strata.notices()
         if not len(rows):
             return
         import numpy as np
