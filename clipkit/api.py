@@ -34,27 +34,31 @@ def run(
 
     records: of `read`, or plain dicts. workers: threads; 0 = the cores there are.
     Raises RecordError with on_error `fail`; `keep` yields a failed record with its `error`. Records that came with one
-    pass through.
+    pass through. Of a stage that summarises comes its summary alone.
     """
     items = (Record(item) if isinstance(item, dict) else item for item in records)
     try:
         stage.setup()
         results = execute(stage, items, workers=workers or available_cores(), decide=_decided)
+        summarises = isinstance(stage, WholeStage) and stage.summarises
         if isinstance(stage, WholeStage):
             results = second_pass(stage, results)
         for item, outcome in results:
             if outcome is PASSED:
-                yield item
+                if not summarises:
+                    yield item
             elif isinstance(outcome, RecordError):
                 if on_error == "fail":
                     outcome.where = outcome.where or item.where
                     raise outcome
-                if on_error == "keep":
+                if on_error == "keep" and not summarises:
                     yield failed_record(item, outcome, stage.verb)
             elif isinstance(outcome, Emit):
                 yield from (record for _, record in outcome.records)
             elif not isinstance(outcome, Drop):
                 yield outcome
+        if isinstance(stage, WholeStage) and stage.summarises:
+            yield from stage.summary()
     finally:
         stage.close()
 

@@ -131,17 +131,35 @@ def _dispatch(args: list[str], place: list[str]) -> int:
     if args[0] == "--version":
         print(f"clipkit {__version__}")
         return ExitCode.OK
-    name, *rest = args
+    name = args[0]
     if name.startswith("-"):
         raise UsageError(f"no such option: {name}", "options come after the verb; see: clipkit --help")
-    verb = verbs.find(name)
+    verb, rest = verbs.typed(args)
     if verb is None:
+        if members := verbs.family(name):
+            return _family(members, rest, place)
         meant = verbs.close_to(name)
         raise UsageError(
             f"no such verb: {name}", f"Did you mean {' or '.join(meant)}?" if meant else "see: clipkit --help"
         )
     place.append(verb.name)
     return _invoke(verb, rest)
+
+
+def _family(members: list[verbs.Verb], rest: list[str], place: list[str]) -> int:
+    """What to say of the first word of verbs of two words, which is no verb itself."""
+    first = members[0].name.partition(" ")[0]
+    if rest[:1] == ["--help"]:
+        width = max(len(verb.name) for verb in members)
+        print(f"Usage: clipkit {first} VERB [OPTIONS] [SOURCE]...\n")
+        for verb in members:
+            print(f"  {verb.name:<{width}}  {verb.summary}")
+        return ExitCode.OK
+    place.append(first)
+    names = [verb.name.partition(" ")[2] for verb in members]
+    meant = verbs.close_to(" ".join([first, *rest[:1]]))
+    hint = f"Did you mean {meant[0]}?" if rest and meant else f"see: clipkit {first} --help"
+    raise UsageError(f"expected one of {', '.join(names)}" + (f", not {rest[0]}" if rest else ""), hint)
 
 
 def _invoke(verb: verbs.Verb, args: list[str]) -> int:

@@ -75,14 +75,26 @@ def candidates(words: list[str]) -> list[tuple[str, str]]:
     while before and before[0] == "--debug":
         before = before[1:]
     if not before:
-        offered = ROOT_OPTIONS if current.startswith("-") else [(v.name, v.summary) for v in verbs.available()[0]]
+        offered = ROOT_OPTIONS if current.startswith("-") else _first_words()
         return [(value, text) for value, text in offered if value.startswith(current)]
-    verb = verbs.find(before[0])
-    if verb is None:
-        return []
+    second = [(v.name.partition(" ")[2], v.summary) for v in verbs.family(before[0])] if len(before) == 1 else []
+    members = [(value, text) for value, text in second if value.startswith(current)]
+    verb, rest = verbs.typed(before)
+    if verb is None or (members and current):
+        return members
     from clipkit.loader import command
 
-    return _within(command(verb), before[1:], current)
+    return [*members, *_within(command(verb), rest, current)]
+
+
+def _first_words() -> list[tuple[str, str]]:
+    """What a command line can begin with; a family that is no verb itself says what can follow."""
+    found: dict[str, str] = {}
+    for verb in verbs.available()[0]:
+        first, _, second = verb.name.partition(" ")
+        said = found.get(first)
+        found[first] = verb.summary if not second else said if said is not None else f"{first} VERB: {first} --help"
+    return list(found.items())
 
 
 def _within(command: TyperCommand, before: list[str], current: str) -> list[tuple[str, str]]:

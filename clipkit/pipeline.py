@@ -49,7 +49,7 @@ def stream(
     options = RunOptions(
         **{name: getattr(io, name) for name in names}, workers=io.workers or 0, quiet=io.quiet, json=io.json, **more
     )
-    if io.shard and (order or isinstance(stage, WholeStage)):
+    if io.shard and (order or (isinstance(stage, WholeStage) and not stage.mergeable)):
         raise UsageError("--shard: a part cannot decide for the whole", "leave it out: this reads everything first")
     if records is None:
         records = opened = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))

@@ -1,4 +1,7 @@
-"""Which verbs there are: files of commands/ and entry points of other packages, read without importing any."""
+"""Which verbs there are: files of commands/ and entry points of other packages, read without importing any.
+
+A file `count_words.py` is the verb `count-words`; `concepts__count.py` is `concepts count`, one of the family `concepts`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Verb:
 
 def canonical(name: str) -> str:
     """What two spellings of one verb share: `zero-shot`, `zero_shot` and `zeroshot`."""
-    return name.replace("-", "").replace("_", "")
+    return name.replace("-", "").replace("_", "").replace(" ", "")
 
 
 def find(name: str) -> Verb | None:
@@ -44,6 +47,25 @@ def find(name: str) -> Verb | None:
         if canonical(path.stem) == wanted:
             return _builtin(path)
     return next((verb for verb in plugins() if canonical(verb.name) == wanted), None)
+
+
+def typed(words: list[str]) -> tuple[Verb | None, list[str]]:
+    """The verb that a command line begins with, of two words before one of one, and what comes after it."""
+    if len(words) > 1:
+        wanted = canonical(words[0]), canonical(words[1])
+        for path in _files():
+            family, two, member = path.stem.partition("__")
+            if two and (canonical(family), canonical(member)) == wanted:
+                return _builtin(path), words[2:]
+    return find(words[0]), words[1:]
+
+
+def family(name: str) -> list[Verb]:
+    """The verbs of two words whose first is this."""
+    wanted = canonical(name)
+    return [
+        _builtin(path) for path in _files() if "__" in path.stem and canonical(path.stem.partition("__")[0]) == wanted
+    ]
 
 
 def builtins() -> list[Verb]:
@@ -120,7 +142,8 @@ def _files() -> list[Path]:
 def _builtin(path: Path) -> Verb:
     lines = list(docstring_lines(path))
     group = next((line.removeprefix("Group:").strip() for line in lines if line.startswith("Group:")), OTHER_GROUP)
-    return Verb(path.stem.replace("_", "-"), f"clipkit.commands.{path.stem}", lines[0] if lines else "", group)
+    name = path.stem.replace("__", " ").replace("_", "-")
+    return Verb(name, f"clipkit.commands.{path.stem}", lines[0] if lines else "", group)
 
 
 def docstring_lines(path: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The verbs, one file each. To add one, add a file: CONTRIBUTING.md says how. Nothing else needs an edit.
 
-A file's name is the verb's (`train_adapter.py` is `clipkit train-adapter`). Its docstring's first line is the summary,
+A file's name is the verb's (`train_adapter.py` is `clipkit train-adapter`, `concepts__count.py` is `clipkit concepts
+count`). Its docstring's first line is the summary,
 its line `Group: NAME` the heading under which `clipkit --help` lists it, and its function `run` the verb.
 """
 

@@ -110,7 +110,7 @@ def test_every_kind_of_source_without_torch(verb: str, sources: Path) -> None:
             codes[kind] = [code, out.buffer.getvalue().decode()]
         print(json.dumps([codes, sorted(sys.modules)]))
     """
-    words = [verb, *ARGUMENTS.get(verb, [])]
+    words = [*verb.split(), *ARGUMENTS.get(verb, [])]
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, json.dumps(KINDS), *words],
         cwd=sources,
@@ -137,7 +137,7 @@ def test_every_kind_of_source_without_torch(verb: str, sources: Path) -> None:
 def test_bare_references_on_stdin(verb: str, separator: str, sources: Path, clipkit: Any) -> None:
     flags = ["-0"] if separator == "\0" else []
     references = separator.join(["photos/b.png", "photos/a.png", ""])
-    done = clipkit(verb, *ARGUMENTS.get(verb, []), *flags, stdin=references, cwd=sources)
+    done = clipkit(*verb.split(), *ARGUMENTS.get(verb, []), *flags, stdin=references, cwd=sources)
     assert done.code == 0, done.stderr
     assert [json.loads(line)["id"] for line in done.lines] == ["photos/b.png", "photos/a.png"]
 

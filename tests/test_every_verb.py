@@ -40,8 +40,8 @@ def examples(verb: Verb) -> list[list[str]]:
         if line.startswith("    "):
             for part in re.split(r"\s[|>]+\s|<\(|;|&&", line.split("  #")[0].rstrip(" \\")):
                 words = shlex.split(part.strip().rstrip(")"))
-                if words[:1] == ["clipkit"] and verbs.canonical(words[1]) == verbs.canonical(verb.name):
-                    found.append(words[2:])
+                if words[:1] == ["clipkit"] and verbs.typed(words[1:])[0] == verb:
+                    found.append(words[1 + len(verb.name.split()) :])
     return found
 
 
@@ -65,10 +65,12 @@ def test_there_are_verbs() -> None:
 @every_verb
 def test_help_loads_nothing_heavy(verb: Verb) -> None:
     program = (
-        "import sys, json; from clipkit import cli; code = cli.run([sys.argv[1], '--help']);"
+        "import sys, json; from clipkit import cli; code = cli.run([*sys.argv[1:], '--help']);"
         "print(json.dumps([code, sorted({name.partition('.')[0] for name in sys.modules})]))"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", program, verb.name], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *verb.name.split()], capture_output=True, text=True, check=True
+    )
     text, _, last = done.stdout.rstrip().rpartition("\n")
     code, loaded = json.loads(last)
     assert code == 0
@@ -110,7 +112,7 @@ def test_every_option_has_help(verb: Verb) -> None:
 
 @every_verb
 def test_unknown_option_is_a_usage_error(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run([verb.name, "--no-such-option"]) == 2
+    assert cli.run([*verb.name.split(), "--no-such-option"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"clipkit {verb.name}: no such option: --no-such-option\n")
@@ -118,7 +120,7 @@ def test_unknown_option_is_a_usage_error(verb: Verb, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if takes_sources(verb)], ids=lambda verb: verb.name)
 def test_missing_source_is_one_line(verb: Verb, clipkit: Any) -> None:
-    result = clipkit(verb.name, "nowhere/missing.jsonl", *required(verb))
+    result = clipkit(*verb.name.split(), "nowhere/missing.jsonl", *required(verb))
     assert result.code in (1, 2)
     assert result.stdout == ""
     first, *rest = result.stderr.splitlines()

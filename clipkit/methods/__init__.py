@@ -56,4 +56,15 @@ FILTERS = Registry(
     Entry("dfn", f"{_F}:dfn", "The top 15 % by a data filtering network of your own (Fang et al., 2023)."),
 )
 
-REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS)}
+_P = "clipkit.methods.pruners"
+
+PRUNERS = Registry(
+    "pruners",
+    Entry("density", f"{_P}.density:Density", "Most from complex clusters, their hardest (Abbas et al., 2024)."),
+    Entry("prototypes", f"{_P}.prototypes:Prototypes", "Farthest from their prototypes (Sorscher et al., 2022)."),
+    Entry("tldr", f"{_P}.tldr:TLDR", "Every n-th of each cluster, if its score is of the better half (2023)."),
+    Entry("image-based", f"{_P}.image_based:ImageBased", "Clusters that a reference set hits (Gadre et al., 2023)."),
+    Entry("random", f"{_P}.random:Random", "As many at random: the control that every claim needs."),
+)
+
+REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS)}

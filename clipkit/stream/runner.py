@@ -93,6 +93,7 @@ class _Run:
         if options.retry_failed:
             self.options = replace(options, resume=True)
         self.policy = policy(stage, options.on_error)
+        self.summarises = isinstance(stage, WholeStage) and stage.summarises  # nothing else is written then
         self.journal: Journal | None = None
         self.keys: dict[int, bytes] = {}  # of items between reading and writing, by identity
         self.outputs: dict[str, sinks.Sink] = {}
@@ -197,6 +198,9 @@ class _Run:
                 if now - last_flush > 0.1:
                     self.outputs[""].flush()
                     last_flush = now
+        if isinstance(self.stage, WholeStage) and self.summarises:
+            for record in self.stage.summary():
+                self.outputs[""].write(record.encode(), "")
 
     def _first_pass(self, results: Any, progress: Progress) -> Iterator[tuple[Any, Any]]:
         """The rows of a stage that reads everything first, journalled, each with its record."""
@@ -240,7 +244,8 @@ class _Run:
             self.counts.passed += 1
             if self.sink and self.rejects:  # a store or a pack, which leave it out
                 self.rejects.write(item.encode(), item.origin)
-            self._write("", item.encode(), item.origin)
+            if not self.summarises:
+                self._write("", item.encode(), item.origin)
             return
         if key is None and isinstance(outcome, Record) and outcome.line is not None:  # chosen as it came
             self.counts.kept += 1
@@ -276,6 +281,7 @@ class _Run:
     def _dropped(self, record: Record, drop: Drop) -> None:
         self.counts.dropped += 1
         self.counts.drops[drop.reason] += 1
+        self.stage.on_drop(record, drop)
         if self.options.mark:
             record["drop"] = {"by": drop.by, "reason": drop.reason, "value": drop.value, "limit": drop.limit}
             record.null_unwritable()
@@ -291,7 +297,7 @@ class _Run:
             line = failed_record(item, error, self.stage.verb).encode()
             if self.rejects:
                 self.rejects.write(line, origin)
-            if self.policy == "keep":
+            if self.policy == "keep" and not self.summarises:
                 self._write("", line, origin)
         if self.policy == "skip" and self.counts.failed <= _SAID_FAILURES:
             self._say(f"clipkit {self.stage.verb}: {error.where or item.where}: {error.message} (skipped)")

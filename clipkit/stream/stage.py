@@ -109,6 +109,12 @@ class Stage:
         """Whether what an earlier run's kept record (its output lines) names is there still; else it is done anew."""
         return True
 
+    def on_drop(self, record: Record, drop: Drop) -> None:
+        """Told of each record that goes, in input order, in the main thread, also of those that an earlier run dropped.
+
+        For what a stage counts of them: a run that was resumed counts the same.
+        """
+
     def stop(self) -> None:
         """No more outcomes are wanted: give up what `prepare` began, so that a `process` that waits for it returns."""
 

@@ -11,7 +11,7 @@ from clipkit.stream.outcomes import PASSED
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import Rows, Spool, failed
-from clipkit.stream.stage import Outcome, Row, Stage
+from clipkit.stream.stage import Emit, Outcome, Row, Stage
 
 
 class WholeStage(Stage):
@@ -28,6 +28,16 @@ class WholeStage(Stage):
     """
 
     reads_everything: ClassVar[bool] = True
+    mergeable: ClassVar[bool] = False  # its summaries of parts can be put together: then `--shard` is allowed
+
+    @property
+    def summarises(self) -> bool:
+        """Whether `summary` is written instead of records. Then `decide` is never asked, and no record is spooled."""
+        return False
+
+    def summary(self) -> Iterator[Record]:
+        """What is written where the stage `summarises`, once it has learnt."""
+        raise NotImplementedError
 
     def learn(self, rows: Rows) -> None:
         """Look at all rows, in input order; anything that is random here hashes ids."""
@@ -46,6 +56,9 @@ def second_pass(
     stage: WholeStage, results: Iterable[tuple[Record | BadLine, Any]]
 ) -> Iterator[tuple[Record | BadLine, Any]]:
     """What a stage decides of each item once it has seen the outcomes of its first pass over all of them."""
+    if stage.summarises:
+        yield from _counted(stage, results)
+        return
     with contextlib.closing(Spool()) as spool:
         for item, outcome in results:
             if isinstance(outcome, Row):
@@ -70,6 +83,21 @@ def second_pass(
             else:
                 yield item, _decided(stage, item, row, number)
                 number += 1
+
+
+def _counted(
+    stage: WholeStage, results: Iterable[tuple[Record | BadLine, Any]]
+) -> Iterator[tuple[Record | BadLine, Any]]:
+    """As `second_pass` for a stage that summarises: records with a row are kept, and nothing is written of them."""
+    with contextlib.closing(Rows()) as rows:
+        for item, outcome in results:
+            if isinstance(outcome, Row):
+                assert isinstance(item, Record)
+                rows.append(item.id or "", outcome.data)
+                yield item, Emit(())
+            else:
+                yield item, item.error if isinstance(item, BadLine) else outcome
+        stage.learn(rows)
 
 
 def _decided(stage: WholeStage, record: Record, row: bytes, number: int) -> Outcome:

@@ -21,8 +21,10 @@ from clipkit.errors import ClipkitError, ExitCode, RecordError
 from clipkit.stream.record import Record
 from clipkit.stream.runner import RunOptions, run
 from clipkit.stream.sources import SourceOptions, open_source
-from clipkit.stream.stage import Drop
-from tests.stream.toy import WholeToy
+from clipkit.stream.spool import Rows
+from clipkit.stream.stage import Drop, Outcome, Row
+from clipkit.stream.whole import WholeStage
+from tests.stream.toy import Toy, WholeToy
 
 WORDS = ["plain", "late", "bad one", "café", "x" * 500, "other", "nan"]
 
@@ -263,3 +265,43 @@ def test_a_signal_in_the_first_pass_stops_cleanly(tmp_path: Path) -> None:
     assert process.returncode == 143 and b"--resume" in err and b"Traceback" not in err
     assert not out.exists() and not (tmp_path / "o.part").exists()
     assert finish(str(source), str(out), "--resume") == 3
+
+
+class Summing(WholeStage, Toy):
+    """Writes how often each word came, instead of records."""
+
+    mergeable = True
+
+    @property
+    def summarises(self) -> bool:
+        return True
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        return [Row(record["text"].encode()) for record, _ in items]
+
+    def learn(self, rows: Rows) -> None:
+        self.words = Counter(data.decode() for data in rows.data())
+
+    def summary(self) -> Iterator[Record]:
+        for word, count in sorted(self.words.items()):
+            yield Record({"word": word, "count": count})
+
+
+@pytest.mark.parametrize("policy", ["skip", "keep"])
+def test_a_stage_may_write_a_summary_instead_of_records(tmp_path: Path, policy: str) -> None:
+    lines = [{"text": "a"}, {"text": "bad"}, {"text": "b"}, {"text": "a", "error": {"type": "old"}}, {"text": "a"}]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"id": f"r{n}", **line}) + "\n" for n, line in enumerate(lines)))
+    out, rejects, report = (tmp_path / name for name in ("out.jsonl", "rejects.jsonl", "report.json"))
+    options = RunOptions(out=str(out), on_error=policy, rejects=str(rejects), report=str(report), resume=True)
+    for _ in range(2):  # the second from the journal alone
+        code = run(Summing({"salt": ""}), open_source(SourceOptions(paths=(str(path),))), options)
+        assert code == ExitCode.SOME_FAILED
+        assert [json.loads(line) for line in out.read_text().splitlines()] == [
+            {"word": "a", "count": 2},
+            {"word": "b", "count": 1},
+        ]
+        assert [json.loads(line)["id"] for line in rejects.read_text().splitlines()] == ["r1"]
+        counts = json.loads(report.read_text())["counts"]
+        assert counts == {"read": 5, "kept": 3, "dropped": 0, "failed": 1, "passed": 1}
+    assert [r["word"] for r in api.run(Summing({"salt": ""}), [Record({"text": "x"})])] == ["x"]
