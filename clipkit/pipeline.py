@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipkit import config
@@ -88,6 +88,14 @@ def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
         ),
         note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )
+
+
+def store_records(folder: str) -> Iterator[Record]:
+    """The records of a feature store, for a verb that was given `--features` and no SOURCE."""
+    from clipkit.features.store import Store
+    from clipkit.stream.record import Record
+
+    return (Record.parse(line, folder) for line in Store(folder).records())
 
 
 def root(io: InputOptions) -> str | None:

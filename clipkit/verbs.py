@@ -1,6 +1,6 @@
 """Which verbs there are: files of commands/ and entry points of other packages, read without importing any.
 
-A file `count_words.py` is the verb `count-words`; `concepts__count.py` is `concepts count`, one of the family `concepts`.
+A file `count_words.py` is the verb `count-words`; `concepts__count.py` is `concepts count`, of the family `concepts`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python tools/build_wordnet.py DICT
 
-DICT: the folder of a WordNet 3.0 dictionary as Princeton publishes it: dict/ of its archive, or /usr/share/wordnet where
-Debian's package wordnet-base is installed. The result begins with WordNet's licence, which has to stay with it:
+DICT: the folder of a WordNet 3.0 dictionary as Princeton publishes it: dict/ of its archive, or /usr/share/wordnet
+where Debian's package wordnet-base is installed. The result begins with WordNet's licence, which has to stay with it:
 
     # the licence, in lines that begin with #
     dog#1|domestic dog#1|Canis familiaris#1        a noun synset: its lemmas, each with the number of this sense of it

@@ -32,7 +32,7 @@ class _Item:
 
 
 class VectorStage(EncodingStage, WholeStage):
-    """Remembers of each record the unit features of its image or caption, behind a ticket and what `extra` says.
+    """Remembers of each record the unit features of its image or caption, behind a ticket and what `head` says.
 
     config: as `open_embedder` takes it; by: image or text; seed: of the tickets, which put records in an order that
     hangs on nothing but their ids. Subclasses give `learn` and `decide`; `layout` reads their rows.
@@ -63,13 +63,13 @@ class VectorStage(EncodingStage, WholeStage):
     def stamp(self, record: Record) -> str:
         return self.embedder.stamp(record) if self.config["by"] == "image" else ""
 
-    def extra(self, record: Record) -> bytes:
+    def head(self, record: Record) -> bytes:
         """The `fields` of a record's row. Raises RecordError."""
         return b""
 
     def prepare(self, record: Record) -> _Item:
         drawn = ticket(name_of(record), self.config["seed"], self.verb)
-        item = _Item(drawn[7::-1] + self.extra(record))  # so that the numbers are in the order of the tickets
+        item = _Item(drawn[7::-1] + self.head(record))  # so that the numbers are in the order of the tickets
         if self.config["by"] == "image":
             item.image = self.embedder.prepare(record)
             return item

@@ -10,8 +10,8 @@ import ahocorasick
 class Matcher:
     """Finds each of the patterns that a text contains, in one pass over it.
 
-    What a pattern has to be bounded by (spaces, say) is part of it; `spaced` and `folded` of this package's users say how
-    texts and patterns are prepared. patterns: (text, number) pairs; several may have one number. Empty ones are in nothing.
+    What a pattern has to be bounded by (spaces, say) is part of it.
+    patterns: (text, number) pairs; several may have one number, or one text. Empty texts are found nowhere.
     """
 
     def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
