@@ -55,6 +55,12 @@ def test_verbs_are_offered_without_importing_one() -> None:
         (["zeroshot", "photos/"], []),
         (["zeroshot", "--out", ""], []),
         (["no-such-verb", ""], []),
+        (["conc"], ["concepts"]),
+        (["concepts", "ta"], ["tail"]),
+        (["concepts", "tail", "--by", "te"], ["text"]),
+        (["cluster", "des"], ["describe"]),
+        (["cluster", "--cent"], ["--centroids"]),
+        (["cluster", "describe", "--cent"], ["--centroids"]),
     ],
 )
 def test_candidates(words: list[str], expected: list[str]) -> None:

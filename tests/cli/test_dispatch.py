@@ -74,3 +74,36 @@ def test_an_option_before_the_verb(capsys: Captured) -> None:
 def test_a_name_from_outside_cannot_drive_the_terminal(capsys: Captured) -> None:
     assert cli.run(["\x1b[31mred\udcff"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+FAMILY = [verb for verb in verbs.builtins() if " " in verb.name]
+
+
+@pytest.mark.parametrize("verb", FAMILY, ids=lambda verb: verb.name)
+def test_a_verb_of_two_words_is_typed_with_a_space_or_a_hyphen(verb: verbs.Verb) -> None:
+    first, second = verb.name.split()
+    for words in ([first, second], [f"{first}-{second}"], [first.replace("-", ""), second]):
+        assert verbs.typed([*words, "--help", "x"]) == (verb, ["--help", "x"])
+
+
+def test_a_verb_may_head_a_family() -> None:
+    found, rest = verbs.typed(["cluster", "records.jsonl"])
+    assert found is not None and (found.name, rest) == ("cluster", ["records.jsonl"])
+    found, rest = verbs.typed(["cluster", "describe", "records.jsonl"])
+    assert found is not None and (found.name, rest) == ("cluster describe", ["records.jsonl"])
+    found, rest = verbs.typed(["cluster", "./describe"])  # a file of that name
+    assert found is not None and found.name == "cluster"
+
+
+def test_the_first_word_alone_says_what_can_follow(capsys: Captured) -> None:
+    assert cli.run(["concepts", "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: clipkit concepts VERB ") and err == ""
+    for verb in verbs.family("concepts"):
+        assert f"  {verb.name} " in out and verb.summary in out
+    names = ", ".join(verb.name.split()[1] for verb in verbs.family("concepts"))
+    assert cli.run(["concepts"]) == 2
+    assert capsys.readouterr().err == f"clipkit concepts: expected one of {names}\nhint: see: clipkit concepts --help\n"
+    assert cli.run(["concepts", "cuont", "a.jsonl"]) == 2
+    said = f"clipkit concepts: expected one of {names}, not cuont\nhint: Did you mean concepts count?\n"
+    assert capsys.readouterr().err == said
