@@ -5,8 +5,8 @@
 
 Of DATA/icons (emoji and game icons) 40 % get the caption of another icon of the 40 %, and 20 % are there twice: half
 of the copies byte for byte, half saved anew as JPEG at 48 pixels. Which, a hash of the id says. `swapped: recall` is
-the part of all swapped captions that a method drops, `precision` the part of what it drops that has one; `copies: recall`
-the part of all pairs of copies of which it drops one or both; `clean` the part of what it drops that has no fault.
+the part of all swapped captions that a method drops, `precision` the part of what it drops that has one, `copies:
+recall` the part of all pairs of copies of which it drops one or both, `clean` the part of what goes without a fault.
 The row of `prune random` is what chance does.
 
 With --subsets there is beside each METHOD.jsonl a random subset of the same size for three seeds, and heldout.jsonl:
@@ -33,7 +33,7 @@ from clipkit.stream.hashing import share
 SHARE = 0.6  # of the pool that is kept
 SEEDS = (0, 1, 2)
 
-# name: the arguments of `clipkit`, which reads scored records; SIZE stands for the size of the part that is kept, HELDOUT for clean pairs.
+# name: the arguments of `clipkit`, which reads scored records. SIZE: of the part that is kept. HELDOUT: clean pairs.
 METHODS = {
     "filter by score": ["filter", "--top-k", "SIZE", "--by", "scores.clip"],
     "dedup phash": ["dedup", "--by", "phash"],
