@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,26 +13,26 @@ from clipkit.errors import RecordError, UsageError
 from clipkit.methods import DEDUPERS
 from clipkit.methods.dedupers import rules, target
 from clipkit.methods.dedupers.base import Deduper, Links, Look
+from clipkit.methods.dedupers.looking import Looking, Seen
 from clipkit.methods.dedupers.ranking import KEEPS, ranked
 from clipkit.methods.dedupers.references import References
 from clipkit.methods.dedupers.semantic import LEAST_EPS, NearFeatures, Semantic
 from clipkit.methods.dedupers.table import Table
-from clipkit.stream.fieldnames import Sought, mapping_hint
+from clipkit.stream.fieldnames import Sought
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Drop, Outcome, Row, policy
 from clipkit.stream.whole import WholeStage
 
 if TYPE_CHECKING:
-    from clipkit.features.embedder import Embedder, ImageItem
+    from clipkit.features.embedder import Embedder
     from clipkit.images.opener import Opener
 
 
 @dataclass(slots=True)
 class _Item:
     value: float
-    keys: list[bytes]  # as `Table.pack` takes them
-    image: ImageItem | None
+    seen: Seen
 
 
 class Dedup(WholeStage):
@@ -130,6 +129,8 @@ class Dedup(WholeStage):
 
             names = ("root", "confine", "remote")
             self.opener = Opener(**{name: self.runtime[name] for name in names if name in self.runtime})
+        stored = bool(self.config["features"])
+        self.looking = Looking(self.methods, self.opener, self.embedder, stored=stored)
         self.table = Table(self.methods, self.embedder.encoder.identity.dim if self.embedder else 0)
         identity = self.embedder.encoder.identity if self.embedder else None
         self.references = References(
@@ -152,33 +153,14 @@ class Dedup(WholeStage):
         return said
 
     def stamp(self, record: Record) -> str:
-        if self.embedder and self.config["features"]:
-            return self.embedder.stamp(record)
-        image = record.get("image")
-        return self.opener.stamp(image) if self.opener and isinstance(image, str) else ""
+        return self.looking.stamp(record)
 
     # The first pass: a row of each record.
 
     def prepare(self, record: Record) -> _Item:
         look = Look(record, self.opener)
-        keys = [b"" if method.encodes else method.key(look) for method in self.methods]
-        has_image = bool(self.config["features"]) or record.get("image") is not None
-        image = self._image(record, look) if self.embedder and has_image else None
-        if image is None and not any(
-            key is not None for key, m in zip(keys, self.methods, strict=True) if not m.encodes
-        ):
-            needed = list(dict.fromkeys(method.needs for method in self.methods))
-            said = f"no field {' or '.join(needed)} to compare it by"
-            raise RecordError("missing-field", said, mapping_hint(needed, record))
-        return _Item(self._value(record, look), [key or b"" for key in keys], image)
-
-    def _image(self, record: Record, look: Look) -> ImageItem:
-        from clipkit.features.views import PLAIN
-
-        assert self.embedder is not None
-        if self.config["features"]:
-            return self.embedder.prepare(record)
-        return self.embedder.prepare_views(look.data, {"plain": PLAIN})["plain"]
+        seen = self.looking.see(look)
+        return _Item(self._value(record, look), seen)
 
     def _value(self, record: Record, look: Look) -> float:
         """What `best` and `largest` go by; NaN where a record does not say."""
@@ -202,16 +184,13 @@ class Dedup(WholeStage):
         return float("nan")
 
     def process(self, items: list[Any]) -> list[Outcome]:
-        with_image = [item for item in items if item.image is not None]
-        rows: Iterator[np.ndarray] = iter(())
-        if self.embedder and with_image:
-            rows = iter(self.embedder.encode([item.image for item in with_image]).joint)
-        return [self._row(item, next(rows) if item.image is not None else None) for item in items]
+        features = self.looking.features([item.seen for item in items])
+        return [self._row(item, row) for item, row in zip(items, features, strict=True)]
 
-    def _row(self, item: _Item, features: np.ndarray | None) -> Outcome:
-        if features is not None and not np.isfinite(features).all():
-            return RecordError("not-finite", "the image's features are not finite")
-        return Row(self.table.pack(item.value, item.keys, features))
+    def _row(self, item: _Item, features: np.ndarray | RecordError | None) -> Outcome:
+        if isinstance(features, RecordError):
+            return features
+        return Row(self.table.pack(item.value, item.seen.keys, features))
 
     # Between the passes: who is linked to whom, and who goes.
 
@@ -293,8 +272,8 @@ class Dedup(WholeStage):
             others = f"{one} would keep {first:,}, {other} {second:,}"
             self._notices.append(f"--rule {rule} keeps {verdict.counts[rule]:,}; {others}")
         if self.config["against"]:
-            self._facts["references"] = {"compared": fixed, "left_out": self.references.left_out}
-            self._notices += self.references.notices
+            self._facts["references"] = {"compared": fixed, "left_out": self.references.left_out.count}
+            self._notices += self.references.left_out.notices
         if self.keep == "best" and (missing := int(np.isnan(values).sum())):
             self._notices.append(f"records without {self.config['best_by']}, which come after all others: {missing:,}")
         if self.config["mark"] and "" in self._names.values():

@@ -122,37 +122,73 @@ def near_codes(codes: np.ndarray, bits: int) -> Pairs:
     for number, band in enumerate(bands):
         if band.radius < 0:
             continue
-        parts = band.of(codes).astype(np.int64)
-        order = np.argsort(parts, kind="stable")
-        starts = np.zeros((1 << band.width) + 1, np.int64)
-        np.cumsum(np.bincount(parts, minlength=1 << band.width), out=starts[1:])
+        places = _Places(band, codes)
         for mask in band.masks():
-            for a, b in _candidates(parts ^ mask, starts, order):
-                differences = codes[a] ^ codes[b]
-                near = popcount(differences) <= bits
-                a, b, differences = a[near], b[near], differences[near]
-                first = np.ones(len(a), bool)  # in no earlier band: each pair once
-                for earlier in bands[:number]:
-                    first &= popcount(earlier.of(differences)) > earlier.radius
-                if first.any():
-                    yield a[first], b[first]
+            for a, b in places.meet(places.parts ^ mask):
+                beyond = a < b
+                a, b = a[beyond], b[beyond]
+                new = _new(codes[a] ^ codes[b], bits, bands[:number])
+                if new.any():
+                    yield a[new], b[new]
 
 
-def _candidates(wanted: np.ndarray, starts: np.ndarray, order: np.ndarray) -> Pairs:
-    """Pairs (a, b), a < b, where b lies in the place that a wants."""
-    counts = starts[wanted + 1] - starts[wanted]
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(wanted):
-        done = int(ends[begin - 1]) if begin else 0
-        end = max(int(np.searchsorted(ends, done + _AT_ONCE, side="right")), begin + 1)
-        few = counts[begin:end]
-        a = np.repeat(np.arange(begin, end), few)
-        within = np.arange(len(a)) - np.repeat(ends[begin:end] - few - done, few)
-        b = order[np.repeat(starts[wanted[begin:end]], few) + within]
-        beyond = a < b
-        yield a[beyond], b[beyond]
-        begin = end
+class CodeIndex:
+    """Codes that others are compared with: as `near_codes`, between two sets.
+
+    codes: uint64 [n]. Memory: 16 bytes a code and band, and at most 2^22 places a band.
+    """
+
+    def __init__(self, codes: np.ndarray, bits: int) -> None:
+        self._codes, self._bits = codes, bits
+        self._bands = _bands(len(codes), bits)
+        self._places = [_Places(band, codes) for band in self._bands if band.radius >= 0]
+        self._masks = [np.fromiter(places.band.masks(), np.int64) for places in self._places]
+
+    def near(self, asked: np.ndarray) -> Pairs:
+        """All pairs at most `bits` bits apart, each once: positions in `asked` (uint64 [m]) and in the codes."""
+        for number, (places, masks) in enumerate(zip(self._places, self._masks, strict=True)):
+            wanted = places.band.of(asked).astype(np.int64)[:, None] ^ masks
+            for at, b in places.meet(wanted.ravel()):
+                a = at // len(masks)
+                new = _new(asked[a] ^ self._codes[b], self._bits, self._bands[:number])
+                if new.any():
+                    yield a[new], b[new]
+
+
+def _new(differences: np.ndarray, bits: int, earlier: list[_Band]) -> np.ndarray:
+    """Which pairs are near, and were met in none of the earlier bands: each pair once."""
+    near = popcount(differences) <= bits
+    some = differences[near]
+    first = np.ones(len(some), bool)
+    for band in earlier:
+        first &= popcount(band.of(some)) > band.radius
+    near[near] = first
+    return near
+
+
+class _Places:
+    """Codes by what they are in one band."""
+
+    def __init__(self, band: _Band, codes: np.ndarray) -> None:
+        self.band = band
+        self.parts = band.of(codes).astype(np.int64)
+        self._order = np.argsort(self.parts, kind="stable")
+        self._starts = np.zeros((1 << band.width) + 1, np.int64)
+        np.cumsum(np.bincount(self.parts, minlength=1 << band.width), out=self._starts[1:])
+
+    def meet(self, wanted: np.ndarray) -> Pairs:
+        """Pairs (a, b): code b lies in the place that `wanted[a]` names. int64 [m] and int64 [m], in pieces."""
+        counts = self._starts[wanted + 1] - self._starts[wanted]
+        ends = np.cumsum(counts)
+        begin = 0
+        while begin < len(wanted):
+            done = int(ends[begin - 1]) if begin else 0
+            end = max(int(np.searchsorted(ends, done + _AT_ONCE, side="right")), begin + 1)
+            few = counts[begin:end]
+            a = np.repeat(np.arange(begin, end), few)
+            within = np.arange(len(a)) - np.repeat(ends[begin:end] - few - done, few)
+            yield a, self._order[np.repeat(self._starts[wanted[begin:end]], few) + within]
+            begin = end
 
 
 def _bands(n: int, bits: int) -> list[_Band]:

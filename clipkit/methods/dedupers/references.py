@@ -23,10 +23,44 @@ if TYPE_CHECKING:
 _NO_VALUE = float("nan")
 
 
+class LeftOut:
+    """References that cannot be read, or came with an error: they protect nothing. count: how many there were."""
+
+    def __init__(self, *, strict: bool) -> None:
+        """strict: the first one stops the run."""
+        self.count = 0
+        self._strict = strict
+        self._first = ""  # reason
+
+    def failed(self, error: RecordError, where: str) -> None:
+        """One that cannot be read. Raises the error, if strict."""
+        error.where = error.where or where
+        if self._strict:
+            raise error
+        self._add(str(error))
+
+    def came_failed(self, where: str) -> None:
+        """One that came with an error."""
+        self._add(f"{where}: it came with one")
+
+    def _add(self, reason: str) -> None:
+        self.count += 1
+        self._first = self._first or reason
+
+    @property
+    def notices(self) -> list[str]:
+        """How many were left out, and the first reason."""
+        if not self.count:
+            return []
+        one = self.count == 1
+        said = "1 record has an error and protects" if one else f"{self.count:,} records have an error and protect"
+        return [f"--against: {said} nothing; the first: {self._first}"]
+
+
 class References:
     """Feature stores, compared by the methods that encode, and sources of records, compared by the others.
 
-    left_out: records with an error, new or old, so that nothing is dropped for them; known once `rows` was called.
+    left_out: records with an error, new or old; known once `rows` was called.
     """
 
     def __init__(
@@ -47,9 +81,7 @@ class References:
         another model.
         """
         self._methods, self._table, self._opener, self._root = methods, table, opener, root
-        self._strict = strict
-        self.left_out = 0
-        self._first = ""  # reason
+        self.left_out = LeftOut(strict=strict)
         self._stores: list[Store] = []
         self._sources: list[str] = []
         for path in paths:
@@ -76,37 +108,21 @@ class References:
                 rows.append(name, self._table.pack(_NO_VALUE, keys, None))
         return rows
 
-    @property
-    def notices(self) -> list[str]:
-        """How many were left out, and the first reason."""
-        if not self.left_out:
-            return []
-        one = self.left_out == 1
-        said = "1 record has an error and protects" if one else f"{self.left_out:,} records have an error and protect"
-        return [f"--against: {said} nothing; the first: {self._first}"]
-
     def _keys(self, path: str) -> Iterator[tuple[str, list[bytes]]]:
         """The id and the keys of each record that has any."""
         for record in open_source(SourceOptions(paths=(path,), dup_ids="suffix", root=self._root)):
             if isinstance(record, Record) and record.get("error") is not None:
-                self._leave_out(f"{record.where}: it came with one")
+                self.left_out.came_failed(record.where)
                 continue
             try:
                 if isinstance(record, BadLine):
                     raise record.error
                 keys = self._keys_of(record)
             except RecordError as error:
-                error.where = error.where or record.where
-                if self._strict:
-                    raise
-                self._leave_out(str(error))
+                self.left_out.failed(error, record.where)
                 continue
             if any(keys):
                 yield record.id or "", keys
-
-    def _leave_out(self, reason: str) -> None:
-        self.left_out += 1
-        self._first = self._first or reason
 
     def _keys_of(self, record: Record) -> list[bytes]:
         look = Look(record, self._opener)
