@@ -181,7 +181,7 @@ class _Run:
         results = results or execute(self.stage, self.source, workers=workers, decide=self._decide)
         whole = isinstance(self.stage, WholeStage)
         if isinstance(self.stage, WholeStage):  # progress is shown as it reads
-            results = second_pass(self.stage, self._first_pass(results, progress))
+            results = second_pass(self.stage, self._first_pass(results, progress), self._announce)
         last_flush = time.monotonic()
         with contextlib.closing(results):
             for item, outcome in results:
@@ -364,6 +364,11 @@ class _Run:
             self._say(f"clipkit {self.stage.verb}: stopped; go on with: {resume_command(sys.argv)}")
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
             error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first
+
+    def _announce(self, lines: Sequence[str]) -> None:
+        if seen(sys.stderr):
+            for line in lines:
+                self._say(line)
 
     def _say(self, text: str) -> None:
         if not self.options.quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from clipkit.errors import RecordError
@@ -39,6 +39,11 @@ class WholeStage(Stage):
         """What is written where the stage `summarises`, once it has learnt."""
         raise NotImplementedError
 
+    @property
+    def announcement(self) -> Sequence[str]:
+        """Lines about what it has learned, which who looks on gets before the first record is decided."""
+        return ()
+
     def learn(self, rows: Rows) -> None:
         """Look at all rows, in input order; anything that is random here hashes ids."""
         raise NotImplementedError
@@ -53,9 +58,14 @@ class WholeStage(Stage):
 
 
 def second_pass(
-    stage: WholeStage, results: Iterable[tuple[Record | BadLine, Any]]
+    stage: WholeStage,
+    results: Iterable[tuple[Record | BadLine, Any]],
+    announce: Callable[[Sequence[str]], None] = lambda lines: None,
 ) -> Iterator[tuple[Record | BadLine, Any]]:
-    """What a stage decides of each item once it has seen the outcomes of its first pass over all of them."""
+    """What a stage decides of each item once it has seen the outcomes of its first pass over all of them.
+
+    announce: is given what it announces, in between.
+    """
     if stage.summarises:
         yield from _counted(stage, results)
         return
@@ -74,6 +84,7 @@ def second_pass(
             else:
                 raise TypeError(f"{type(stage).__name__}.process gave {type(outcome).__name__}, not a Row")
         stage.learn(spool.rows)
+        announce(stage.announcement)
         number = 0
         for item, row in spool:
             if isinstance(item, BadLine):
