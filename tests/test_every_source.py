@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "filter": ["--where", "not missing(image)"],
     "join": ["m.jsonl"],
     "pack": ["-o", "packed", "--restart"],
+    "prune": ["--method", "random", "--keep", "2"],
     "sample": ["--count", "2"],
     "score": ["--by", "size,hash"],
     "search": ["red", "--no-cache"],

@@ -34,6 +34,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Sample": {"fraction": 0.5, "seed": 0},
     "SampleExact": {"count": 6},
     "Pack": {},
+    "Prune": {"method": "density", "keep": 6, "k": 3},
+    "PruneRecords": {"method": "random", "keep": 6},
     "Scan": {"hash": True, "size": True},
     "ScanPlain": {},
     "Score": {"by": ["clip", "clip-flip", "tmars", "prompts"], "options": {"concepts": ["noise|a photo", "x=a|b|c"]}},
