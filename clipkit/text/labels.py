@@ -11,7 +11,7 @@ from typing import Any
 
 from clipkit.errors import UsageError
 
-FORMS = "--labels takes cats,dogs or @FILE (.txt, one a line; .json, a list or class -> descriptions)"
+FORMS = "names are given as cats,dogs or @FILE (.txt, one a line; .json, a list or class -> descriptions)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,15 @@ class Labels:
         return cls(tuple(descriptions), descriptions)
 
 
-def parse_labels(spec: str) -> Labels:
-    """Labels from `a,b,c` or `@FILE`. A name that holds a comma needs a file. Raises UsageError."""
+def parse_labels(spec: str, flag: str = "--labels") -> Labels:
+    """Labels from `a,b,c` or `@FILE`. A name that holds a comma needs a file. flag: which option they were given with.
+
+    Raises UsageError.
+    """
     if not spec.startswith("@"):
         if spec.endswith((".txt", ".json")) and Path(spec).is_file():
-            raise UsageError(f"--labels {spec} names one class called {spec!r}", f"did you mean @{spec}?")
-        return Labels(_names([name.strip() for name in spec.split(",")], "--labels"))
+            raise UsageError(f"{flag} {spec} names one class called {spec!r}", f"did you mean @{spec}?")
+        return Labels(_names([name.strip() for name in spec.split(",")], flag))
     path = Path(spec[1:]).expanduser()
     if path.suffix not in (".txt", ".json"):
         raise UsageError(f"labels in {path}: not a .txt or .json file", FORMS)
