@@ -67,6 +67,28 @@ def _spare(read: Iterable[str], written: Mapping[str, str | None]) -> None:
             raise UsageError(f"{flag} {path}: that is an input", "give each its own")
 
 
+def check_writes(io: StreamOptions, writes: Mapping[str, str | None]) -> None:
+    """Raise UsageError for a file of a verb's own flags that cannot be made, or that another flag names.
+
+    writes: flag -> path. Before anything is opened or loaded.
+    """
+    from clipkit.stream.sink import check_writable
+
+    taken = {os.path.realpath(path): flag for flag, path in _shared_files(io) if path and path != "-"}
+    for flag, path in writes.items():
+        if path == "-":
+            raise UsageError(f"{flag} - : only records go to standard output", "name a file")
+        if path:
+            check_writable(path, flag)
+            other = taken.setdefault(os.path.realpath(path), flag)
+            if other != flag:
+                raise UsageError(f"{other} and {flag} name one file: {path}", "give each its own")
+
+
+def _shared_files(io: StreamOptions) -> Iterable[tuple[str, str | None]]:
+    return (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report))
+
+
 def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
     """The input that the flags of `io` name; what it notices is said on stderr, unless quiet.
 

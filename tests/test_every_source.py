@@ -19,13 +19,17 @@ from PIL import Image
 from clipkit import verbs
 from clipkit.loader import command
 
+CASES = Path(__file__).parent / "cases"
+
 # What a verb needs besides its source.
 ARGUMENTS: dict[str, list[str]] = {
     "zeroshot": ["--labels", "red,green", "--no-cache"],
     "embed": ["--no-cache"],
     "set": ["--value", "label=x"],
+    "cluster": ["--k", "2", "--no-cache"],
     "explain": ["a.png"],
     "scan": ["--size"],
+    "decontaminate": ["--against", str(CASES / "decontaminate/pictures/eval.jsonl"), "--no-cache"],
     "dedup": ["--by", "pixels"],
     "fetch": ["--to", "downloads"],
     "filter": ["--where", "not missing(image)"],

@@ -23,7 +23,10 @@ from clipkit.stream.whole import WholeStage
 
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "AssignClusters": {"centroids": str(Path(__file__).parent / "cases/cluster/assign/three.safetensors")},
     "Cat": {},
+    "Cluster": {"k": 3},
+    "Decontaminate": {"against": [str(Path(__file__).parent / "cases/decontaminate/pictures/eval.jsonl")]},
     "Dedup": {"by": ["bytes", "pixels", "phash", "text", "semantic"], "mark": True},
     "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
     "Fetch": {"to": "fetched"},
