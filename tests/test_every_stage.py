@@ -23,10 +23,17 @@ from clipkit.stream.whole import WholeStage
 
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "Balance": {"counts": [str(Path(__file__).parent / "cases/balance/counts/part.counts")], "t": 1},
+    "BalanceCount": {},
+    "BalancePlan": {"tail_mass": 0.06},
+    "BalanceWhole": {"t": 1, "mark": True},
     "AssignClusters": {"centroids": str(Path(__file__).parent / "cases/cluster/assign/three.safetensors")},
     "Cat": {},
     "Cluster": {"k": 3},
     "Decontaminate": {"against": [str(Path(__file__).parent / "cases/decontaminate/pictures/eval.jsonl")]},
+    "CountConcepts": {"names": ["picture", "r"], "groups": [["picture"], ["png"]]},
+    "CountTags": {"model": "lite", "names": ["noise", "picture"], "groups": [["noise", "a pattern"], ["picture"]]},
+    "Curve": {"counts": [str(Path(__file__).parent / "cases/concepts-curve/answers/counts.jsonl")]},
     "Dedup": {"by": ["bytes", "pixels", "phash", "text", "semantic"], "mark": True},
     "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
     "Fetch": {"to": "fetched"},
@@ -34,6 +41,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Head": {},
     "Join": {"right": str(Path(__file__).parent / "cases/join/left/right.jsonl")},
     "RankedFilter": {"where": ["x >= q(0.2)"], "top": {"by": "x", "fraction": 0.5, "strict": True}},
+    "Retrieve": {"labels": ["r1", "r2", "a picture"], "per_class": 2},
+    "RetrieveRandom": {"labels": ["r1", "r2", "a picture"], "per_class": 2},
     "Sample": {"fraction": 0.5, "seed": 0},
     "SampleExact": {"count": 6},
     "Pack": {},
@@ -50,6 +59,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Sort": {"by": [["x", True]]},
     "Split": {"ratios": {"train": "0.5", "test": "0.5"}},
     "SplitStratified": {"ratios": {"train": "0.6", "test": "0.4"}, "stratify": "x"},
+    "Tail": {},
+    "Synonyms": {"labels": ["r1", "r2", "picture"]},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
 }
 MANY = 11
@@ -136,7 +147,10 @@ def test_alone_or_together_in_any_order_on_any_threads(cls: type[Stage], photos:
 
 @every_stage
 def test_unknown_fields_pass_and_failures_carry_their_reason(cls: type[Stage], photos: Path) -> None:
-    out = encoded(make(cls, photos), records())
+    stage = make(cls, photos)
+    if isinstance(stage, WholeStage) and stage.summarises:
+        return  # it writes none of the records
+    out = encoded(stage, records())
     for line in out.values():
         record = json.loads(line)
         assert record["x"] == 1.5
