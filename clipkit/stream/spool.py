@@ -9,7 +9,7 @@ import heapq
 import itertools
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import msgspec
@@ -107,6 +107,11 @@ class Rows:
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         """(id, row) of each; "" for a record without an id. One iteration at a time."""
         return zip(self.ids(), self.data(), strict=True)
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """The bytes of each row."""
+        return self._lengths
 
     def ids(self) -> Iterator[str]:
         """The ids alone."""

@@ -1,0 +1,1 @@
+"""MetaCLIP's balancing: which entries a caption contains, how often each occurs, and who stays."""

@@ -1,0 +1,271 @@
+"""MetaCLIP's balancing as stages: counting, deciding by the counts of files, and both at once."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from clipkit.errors import UsageError
+from clipkit.methods.balancers.captions import Reader
+from clipkit.methods.balancers.counts import Counts, load_counts
+from clipkit.methods.balancers.entries import Entries, load_entries
+from clipkit.methods.balancers.judge import NO_ENTRY, NOT_SAMPLED, STEPS, Judge, chosen_limits, facts_of
+from clipkit.methods.balancers.planning import plan
+from clipkit.methods.balancers.rows import unpack
+from clipkit.stream.record import Record
+from clipkit.stream.rows import Columns
+from clipkit.stream.selecting import HELD, Selecting
+from clipkit.stream.sink import FileSink
+from clipkit.stream.spool import Rows
+from clipkit.stream.stage import Outcome, Row
+from clipkit.stream.table import Column
+from clipkit.stream.whole import WholeStage
+
+DEFAULTS: dict[str, Any] = {
+    "metadata": {},
+    "per": None,
+    "per_language": False,
+    "t": None,
+    "tail_mass": None,
+    "keep_fraction": None,
+    "seed": 0,
+    "mark": False,
+}
+
+
+# What a plan shows on a terminal.
+PLAN_COLUMNS = (
+    Column("", 5, lambda r: str(r.get("kind"))),
+    Column("t or entry", 28, lambda r: _number(r.get("t")) if "t" in r else str(r.get("entry") or "")),
+    Column("keeps or count", 14, lambda r: f"{r.get('expected', r.get('count')) or 0:,.0f}", right=True),
+    Column("part or p", 9, lambda r: _part(r.get("fraction", r.get("p"))), right=True),
+    Column("+-", 9, lambda r: f"{r.get('deviation'):,.0f}" if "deviation" in r else "", right=True),
+    Column("tail", 7, lambda r: _part(r.get("tail_mass")), right=True),
+    Column("head entries", 12, lambda r: f"{r.get('head_entries'):,}" if "head_entries" in r else "", right=True),
+    Column("", 16, lambda r: str(r.get("note") or r.get("lang") or "")),
+)
+_LANGUAGE_FILE = re.compile(r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.6g}"
+
+
+def _part(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def parse_metadata(words: list[str]) -> dict[str, str]:
+    """`FILE` and `LANG=FILE` words as language ("" for all others) -> path. Raises UsageError for two of one."""
+    files: dict[str, str] = {}
+    for word in words:
+        found = _LANGUAGE_FILE.fullmatch(word)
+        language, path = found.groups() if found else ("", word)
+        if language in files:
+            named = f"for {language!r}" if language else "for all languages"
+            raise UsageError(f"--metadata names two files {named}: {files[language]} and {path}")
+        files[language] = path
+    return files
+
+
+def per(*, text: bool, image: bool) -> str | None:
+    """What is judged, as config has it, by --per-text and --per-image."""
+    if text and image:
+        raise UsageError("--per-text or --per-image, not both")
+    return "text" if text else "image" if image else None
+
+
+def check(config: Mapping[str, Any], *, needs_rule: bool = False) -> None:
+    """Raise UsageError for what cannot be, or does not go together. needs_rule: one of t, tail_mass, keep_fraction."""
+    if any(config["metadata"]) and not config["per_language"]:
+        language = next(filter(None, config["metadata"]))
+        raise UsageError(
+            f"--metadata {language}=FILE is about a language", "add --per-language, or name the file ./..."
+        )
+    rules = {name: config.get(name) for name in ("t", "tail_mass", "keep_fraction")}
+    given = {name: value for name, value in rules.items() if value is not None}
+    if len(given) > 1 or (needs_rule and not given):
+        hint = "--plan shows what each would keep"
+        raise UsageError("how much stays is said by one of --t, --tail-mass and --keep-fraction", hint)
+    for name, value in given.items():
+        most = math.inf if name == "t" else 1.0
+        if not 0 < value <= most or math.isinf(value):
+            bounds = "above 0" if name == "t" else "above 0 and at most 1"
+            raise UsageError(f"--{name.replace('_', '-')} is {bounds}, not {value:g}")
+
+
+def save_counts(stage: BalanceWhole, path: str) -> None:
+    """Write what a stage counted."""
+    assert stage.counts is not None
+    sink = FileSink(path)
+    for record in stage.counts.to_records():
+        sink.write(record.encode(), "")
+    sink.commit()
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides what is counted, as files of counts carry it."""
+    seed = config["seed"] if config["per"] == "image" else None
+    return {"per": config["per"], "per_language": config["per_language"], "seed": seed}
+
+
+def _entries(config: Mapping[str, Any]) -> Entries:
+    return load_entries(config["metadata"], per_language=config["per_language"])
+
+
+class Balance(Selecting):
+    """Keeps records by the counts of files: each caption with the probability 1 - prod(1 - t / max(count, t)).
+
+    config: counts, paths of what `BalanceCount` wrote; metadata, language (or "") -> a file of entries, {} for
+    WordNet's nouns; per None (the caption `text`), "text" (each of `texts`, which stay or go on their own) or "image"
+    (one of them, drawn); per_language: counts and t are each language's own; one of t, tail_mass and keep_fraction;
+    seed; mark: dropped records say their probability.
+    """
+
+    verb: ClassVar[str] = "balance"
+    adds: ClassVar[tuple[str, ...]] = ("texts", "drop")
+    defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "counts": []}
+    steps = STEPS
+
+    def setup(self) -> None:
+        entries = _entries(self.config)
+        self._reader = Reader(self.config, entries)
+        self._judge = Judge(self.config, load_counts(self.config["counts"], entries, _settings(self.config)))
+
+    @property
+    def notices(self) -> list[str]:
+        return [self._judge.told] if self.config["t"] is None else []
+
+    @property
+    def results(self) -> list[str]:
+        return [] if self.config["t"] is None else [self._judge.told]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._judge.facts
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        return [self._decide(record) for record in items]
+
+    def _decide(self, record: Record) -> Outcome:
+        language, captions = self._reader.read(record)
+        return self._judge.decide(record, language, [found if judged else () for judged, found in captions])
+
+    def row_test(self, columns: Columns) -> Callable[[Any], int] | None:
+        if self.config["per"]:
+            return None  # a record may change
+        (text,) = columns.want("text", str | None) or ("",)
+        (lang,) = (columns.want("lang", str | None) if self.config["per_language"] else None) or ("",)
+        find, passes = self._reader.entries.find, self._judge.passes
+
+        def test(row: Any) -> int:
+            language = getattr(row, lang) if lang else ""
+            found = find(getattr(row, text), language)
+            if not found:
+                return NO_ENTRY
+            name = row.id or row.uid or row.key
+            if not name:
+                raise ValueError("a record without an id goes by its line")
+            if not name.isascii():
+                name = unicodedata.normalize("NFC", name)
+            return HELD if passes(name, 0, found, language) else NOT_SAMPLED
+
+        return test
+
+
+class _Counting(WholeStage):
+    """What the stages that count for themselves share. A caption is matched again sooner than it is looked up in a
+    journal, so they have none."""
+
+    inline: ClassVar[bool] = True
+    verb: ClassVar[str] = ""
+
+    def setup(self) -> None:
+        self._entries = _entries(self.config)
+        self._reader = Reader(self.config, self._entries)
+        self.counts: Counts | None = None
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        return [Row(self._reader.row(record)) for record in items]
+
+    def learn(self, rows: Rows) -> None:
+        self.counts = Counts.of(rows, self._entries, _settings(self.config))
+
+
+class BalanceWhole(_Counting):
+    """As Balance, with the counts of the records themselves. config: as of Balance, without counts."""
+
+    verb: ClassVar[str] = "balance"
+    adds: ClassVar[tuple[str, ...]] = Balance.adds
+    defaults: ClassVar[dict[str, Any]] = DEFAULTS
+    steps = STEPS
+
+    def learn(self, rows: Rows) -> None:
+        super().learn(rows)
+        assert self.counts is not None
+        self._judge = Judge(self.config, self.counts)
+
+    @property
+    def notices(self) -> list[str]:
+        return [self._judge.told] if self.config["t"] is None else []
+
+    @property
+    def results(self) -> list[str]:
+        return [] if self.config["t"] is None else [self._judge.told]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._judge.facts if self.counts else {}
+
+    def decide(self, record: Record, row: bytes, number: int) -> Outcome:
+        language, captions = unpack(row, per_language=self.config["per_language"])
+        return self._judge.decide(record, language, list(captions))
+
+
+class BalanceCount(_Counting):
+    """Counts entries; writes the counts. config: metadata, per, per_language and seed as of Balance."""
+
+    verb: ClassVar[str] = "balance count"
+    mergeable: ClassVar[bool] = True
+    defaults: ClassVar[dict[str, Any]] = DEFAULTS
+
+    @property
+    def summarises(self) -> bool:
+        return True
+
+    def summary(self) -> Iterator[Record]:
+        assert self.counts is not None
+        return self.counts.to_records()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return facts_of(self.counts, None) if self.counts else {}
+
+
+class BalancePlan(BalanceCount):
+    """Says what each t would keep instead of keeping. config: as of Balance, where counts may be [] and none of t,
+    tail_mass and keep_fraction need be given. With counts no record is wanted."""
+
+    verb: ClassVar[str] = "balance"
+    mergeable: ClassVar[bool] = False
+    defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "counts": []}
+
+    def learn(self, rows: Rows) -> None:
+        if self.config["counts"]:
+            self.counts = load_counts(self.config["counts"], self._entries, _settings(self.config))
+        else:
+            super().learn(rows)
+        assert self.counts is not None
+        asked = any(self.config[name] is not None for name in ("t", "tail_mass", "keep_fraction"))
+        self._limits = chosen_limits(self.config, self.counts) if asked else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return facts_of(self.counts, self._limits) if self.counts else {}
+
+    def summary(self) -> Iterator[Record]:
+        assert self.counts is not None
+        return plan(self.counts, self._limits)

@@ -1,0 +1,97 @@
+"""Keep fewer captions of what is common, all of what is rare.
+
+Group: Curate
+
+MetaCLIP's balancing. An entry of --metadata (default: WordNet's nouns) that N captions contain is drawn with the
+probability t / max(N, t), and a record stays if one of its entries is. Captions with no entry go. What stays is written
+byte for byte. Reads everything first; with --counts: Streams, and works with --shard.
+
+Example:
+
+    clipkit balance pairs.jsonl --plan
+    clipkit balance pairs.jsonl --keep-fraction 0.3 -o kept.jsonl
+    clipkit balance count pairs.jsonl -o pairs.counts
+    clipkit balance pairs.jsonl --counts pairs.counts --t 200 --shard 1/8 -o kept-1.jsonl
+"""
+
+import os
+from typing import Annotated
+
+from typer import Option
+
+from clipkit import pipeline
+from clipkit.errors import ExitCode, UsageError
+from clipkit.options import StreamOptions
+
+
+def run(
+    io: StreamOptions,
+    metadata: Annotated[
+        list[str] | None,
+        Option(metavar="[LANG=]FILE", help="Entries, one a line, or a JSON list; may be repeated for languages."),
+    ] = None,
+    t: Annotated[float | None, Option("--t", metavar="T", help="Entries in more captions than this are head.")] = None,
+    tail_mass: Annotated[
+        float | None, Option(metavar="P", help="Instead: the t below which this part of all matches is. Theirs: 0.06.")
+    ] = None,
+    keep_fraction: Annotated[
+        float | None, Option(metavar="F", help="Instead: the t that keeps this part of the records, on average.")
+    ] = None,
+    per_text: Annotated[
+        bool, Option("--per-text", help="Judge each of `texts`; those that pass stay, and so does their record.")
+    ] = False,
+    per_image: Annotated[
+        bool, Option("--per-image", help="Judge one of `texts`, drawn at random: the caption of what stays.")
+    ] = False,
+    per_language: Annotated[
+        bool, Option("--per-language", help="A t for each `lang`, of the tail mass that English has with --t.")
+    ] = False,
+    counts: Annotated[
+        list[str] | None,
+        Option(metavar="FILE", help="Decide by what `clipkit balance count` counted; may be repeated for parts."),
+    ] = None,
+    save_counts: Annotated[str | None, Option(metavar="FILE", help="Write the counts, for --counts.")] = None,
+    seed: Annotated[int, Option(metavar="N", help="Another seed draws others.")] = 0,
+    mark: Annotated[bool, Option("--mark", help="Keep all, and write into `drop` why a record would go.")] = False,
+    show: Annotated[
+        bool, Option("--plan", help="Print t against expected size, head and tail, and keep nothing.")
+    ] = False,
+) -> ExitCode:
+    from clipkit.stages import balance
+    from clipkit.stages.select import RECORD_COLUMNS
+    from clipkit.stream.sink import check_writable
+
+    config = {
+        "metadata": balance.parse_metadata(metadata or []),
+        "per": balance.per(text=per_text, image=per_image),
+        "per_language": per_language,
+        "t": t,
+        "tail_mass": tail_mass,
+        "keep_fraction": keep_fraction,
+        "seed": seed,
+        "mark": mark,
+    }
+    balance.check(config, needs_rule=not show)
+    if save_counts and (counts or show):
+        raise UsageError(
+            f"--save-counts goes without {'--plan' if show else '--counts'}", "clipkit balance count counts"
+        )
+    if show and mark:
+        raise UsageError("--plan keeps nothing", "leave --mark out")
+    if show and counts and (io.sources or io.shard or io.limit is not None):
+        raise UsageError("--plan with --counts is about the counts alone", "leave out the SOURCE, --shard and --limit")
+    if show:
+        planning = balance.BalancePlan({**config, "counts": counts or []})
+        return pipeline.stream(planning, io, columns=balance.PLAN_COLUMNS, records=[] if counts else None)
+    if counts:
+        return pipeline.stream(balance.Balance({**config, "counts": counts}), io, columns=RECORD_COLUMNS, mark=mark)
+    if save_counts:
+        check_writable(save_counts, "--save-counts")
+        for path, flag in ((io.out, "-o"), (io.rejects, "--rejects"), (io.report, "--report")):
+            if path and os.path.realpath(path) == os.path.realpath(save_counts):
+                raise UsageError(f"{flag} and --save-counts name one file: {path}", "give each its own")
+    stage = balance.BalanceWhole(config)
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes={"--save-counts": save_counts})
+    if save_counts:
+        balance.save_counts(stage, save_counts)
+    return code
