@@ -23,6 +23,8 @@ CASES = Path(__file__).parent / "cases"
 
 # What a verb needs besides its source.
 ARGUMENTS: dict[str, list[str]] = {
+    "balance": ["--t", "1", "--mark", "--on-error", "keep", "--lenient"],  # a lone picture has no caption
+    "balance count": ["--on-error", "skip", "--lenient"],
     "zeroshot": ["--labels", "red,green", "--no-cache"],
     "embed": ["--no-cache"],
     "set": ["--value", "label=x"],
@@ -41,7 +43,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "search": ["red", "--no-cache"],
     "sort": ["--by", "id"],
 }
-PRINT_NO_RECORDS = ("explain", "pack", "stats", "validate")
+PRINT_NO_RECORDS = ("balance count", "explain", "pack", "stats", "validate")
 EXIT_CODES = {"explain": (0, 1, 4)}  # 1: the source has no record of that id
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]
 
