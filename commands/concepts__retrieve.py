@@ -44,10 +44,9 @@ def run(
     mark: Annotated[bool, Option("--mark", help="Keep them all, and say in `drop` who would go and why.")] = False,
     features: Features = None,
 ) -> ExitCode:
-    from clipkit.methods.concepts.synonyms import read_synonyms
+    from clipkit.methods.concepts.synonyms import read_classes, read_synonyms
     from clipkit.stages.retrieve import SCORE, Retrieve, RetrieveRandom
     from clipkit.stream.table import Column
-    from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
 
     if rank == "random" and (template or features):
@@ -55,7 +54,7 @@ def run(
     if rank != "random" and seed is not None:
         raise UsageError("--seed is for --rank random", "the best are the best by any seed")
     asked = {
-        "labels": parse_labels(labels).to_json(),
+        "labels": read_classes(labels).to_json(),
         "synonyms": read_synonyms(synonyms) if synonyms else None,
         "per_class": per_class,
     }

@@ -39,12 +39,11 @@ def run(
         ),
     ] = None,
 ) -> ExitCode:
-    from clipkit.methods.concepts.synonyms import read_synonyms
+    from clipkit.methods.concepts.synonyms import read_classes, read_synonyms
     from clipkit.stages.synonyms import CHOICE_COLUMNS, Synonyms
-    from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
 
-    classes = parse_labels(labels)
+    classes = read_classes(labels)
     if classes.descriptions is not None:
         raise UsageError(f"--labels {labels}: these classes have descriptions already", "name the classes alone")
     config = {

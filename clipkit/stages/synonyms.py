@@ -83,11 +83,14 @@ class Synonyms(WholeStage):
     @property
     def notices(self) -> list[str]:
         """What was chosen instead of class names, to be looked at; classes that no caption names; what was left out."""
-        renamed = [choice for choice in self._choices if choice["synonym"] != choice["id"]]
+        renamed = [choice for choice in self._choices if choice["synonym"] != next(iter(choice["counts"]))]
         unseen = [choice["id"] for choice in self._choices if not choice["count"]]
         said = []
         if renamed:
-            told = [f"{c['id']} is {c['synonym']} ({c['count']:,}, not {c['counts'][c['id']]:,})" for c in renamed]
+            told = [
+                f"{c['id']} is {c['synonym']} ({c['count']:,}, not {next(iter(c['counts'].values())):,})"
+                for c in renamed
+            ]
             said.append(f"{len(renamed):,} renamed, of which any may mean other things too: {listed(told)}")
         if unseen:
             said.append(f"{len(unseen):,} in no caption, under any name: {listed(unseen)}")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from clipkit.errors import UsageError
-from clipkit.text.concepts import fold, forms, spoken
-from clipkit.text.labels import Labels
+from clipkit.text.concepts import fold, forms, read_concepts, spoken
+from clipkit.text.labels import Labels, parse_labels
 from clipkit.text.wordnet import nouns
 
 _LISTED: Final = 6  # names told in a notice
@@ -18,7 +16,7 @@ _LISTED: Final = 6  # names told in a notice
 
 @dataclass(frozen=True, slots=True)
 class Synonyms:
-    """groups: of each class, in the order of the labels, its name and then the others, as written.
+    """groups: of each class, in the order of the labels, its name and then the others, as people write them.
 
     contested: synonyms that stand for none, because several classes have them. unknown: names for which synonyms were
     given and that are no class.
@@ -30,7 +28,7 @@ class Synonyms:
 
     @property
     def notices(self) -> list[str]:
-        """What a person should hear of those that are left out."""
+        """What a person should hear."""
         said = []
         if self.contested:
             said.append(f"{len(self.contested):,} left out, as several classes have them: {listed(self.contested)}")
@@ -39,28 +37,32 @@ class Synonyms:
         return said
 
 
-def read_synonyms(path: str) -> dict[str, list[str]]:
-    """Class -> synonyms, from a JSON file of such an object. Raises UsageError."""
+def read_classes(spec: str) -> Labels:
+    """Classes as `parse_labels` reads them; quotes around names are of the file. Raises UsageError."""
+    labels = parse_labels(spec)
+    return Labels(read_concepts(spec).names) if labels.descriptions is None else labels
+
+
+def read_synonyms(path: str) -> dict[str, tuple[str, ...]]:
+    """Class -> synonyms, from a .json file of such an object. Raises UsageError."""
+    hint = 'expected an object of class -> synonyms, such as {"sofa": ["couch"]}'
     try:
-        value = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"cannot read the synonyms in {path}: {error.strerror}") from None
-    except ValueError as error:  # UnicodeDecodeError and RecursionError's like are ValueErrors or none of ours
-        raise UsageError(f"synonyms in {path}: not JSON: {error}") from None
-    if not isinstance(value, dict) or not value:
-        raise UsageError(f"synonyms in {path}: expected an object of class -> synonyms", 'such as {"sofa": ["couch"]}')
-    labels = Labels.from_json({name: texts for name, texts in value.items() if texts != []}, f"synonyms in {path}")
-    return {name: list(texts) for name, texts in (labels.descriptions or {}).items()}
+        found = parse_labels(f"@{path}").descriptions
+    except UsageError as error:
+        raise UsageError(f"--synonyms: {error.message}", hint) from None
+    if found is None:
+        raise UsageError(f"--synonyms: {path} is a list of names", hint)
+    return dict(found)
 
 
 def synonyms_of(names: Sequence[str], given: Mapping[str, Sequence[str]] | None) -> Synonyms:
-    """Each class with its synonyms: the given ones, or where none are given those of its name's most common sense in
-    WordNet.
+    """Each class with its synonyms: the given ones, or where no file gives any WordNet's, of the most common sense of
+    its name and of theirs.
 
     What folds to the same is one synonym. One that several classes have, or that is another class's name, would make
     them one class: it is nobody's, but a class keeps its name. Raises UsageError for a class that no text can name.
     """
-    offered = [[name, *map(spoken, _offered(name, given))] for name in names]
+    offered = [[spoken(name), *map(spoken, _offered(name, given))] for name in names]
     owners: dict[str, set[int]] = {}
     for number, group in enumerate(offered):
         for text in group:
@@ -71,7 +73,7 @@ def synonyms_of(names: Sequence[str], given: Mapping[str, Sequence[str]] | None)
     for name, group in zip(names, offered, strict=True):
         if not forms(name):
             raise UsageError(f"class {name!r} has no letter or digit", "no caption can be found to name it")
-        kept = {fold(name): name}
+        kept = {fold(group[0]): group[0]}
         for text in group[1:]:
             if len(set().union(*(owners[form] for form in forms(text)))) > 1:
                 contested[text] = None
@@ -97,6 +99,15 @@ def listed(names: Sequence[str]) -> str:
 def _offered(name: str, given: Mapping[str, Sequence[str]] | None) -> Sequence[str]:
     if given is not None:
         return given.get(name, ())
-    known = nouns()
     lemmas = [spoken(name), *sorted(form.strip() for form in forms(name))]  # a class may be in the plural
-    return next((found for lemma in lemmas if (found := known.synonyms(lemma))), ())
+    return next((found for lemma in lemmas if (found := _of_one_mind(lemma))), ())
+
+
+def _of_one_mind(lemma: str) -> Sequence[str]:
+    """The lemmas of a lemma's most common sense for which it is the most common one, too: in captions they mean that.
+
+    Of "hat" so is "chapeau" and not "lid". None where WordNet has no such noun.
+    """
+    senses = nouns().senses
+    sense = senses.get(lemma.lower(), (None,))[0]
+    return [other for other in nouns().synonyms(lemma) if senses[other.lower()][0] == sense]
