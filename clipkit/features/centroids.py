@@ -106,7 +106,7 @@ class Centroids:
         tensors: dict[str, Any] = {"centroids": self.rows.astype(np.float32), "sizes": self.sizes.astype(np.int64)}
         if self.groups:
             tensors |= {"groups": self.groups.rows.astype(np.float32), "starts": self.groups.starts.astype(np.int64)}
-        _write(path, save(tensors, said))
+        _write(path, _in_order(save(tensors, said)))
 
     @classmethod
     def load(cls, path: str) -> Centroids:
@@ -279,6 +279,14 @@ def _expect(name: str, tensor: np.ndarray, dtype: type, dimensions: int) -> None
         raise ValueError(f"{name} is {tensor.dtype} of {tensor.ndim} dimensions")
     if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
         raise ValueError(f"{name} holds what is not finite")
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header in order: as it comes, what it says is in a new order each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def _write(path: str, data: bytes) -> None:
