@@ -30,6 +30,7 @@ from clipkit.stream.whole import WholeStage
 _DIGITS: Final = 6  # of a distance, as records have it, so that clusters made here and there choose the same
 _SHOWN: Final = 10  # clusters of the table that is shown before cutting
 _SCORE: Final = ("score", "<f8")
+_WRITES: Final = "clipkit cluster --centroids FILE writes it"
 _ROW: Final = struct.Struct("<Qdqd")  # ticket, score, cluster, distance
 
 
@@ -247,11 +248,6 @@ class PruneRecords(_Pruning):
     inline: ClassVar[bool] = True
     defaults: ClassVar[dict[str, Any]] = {**_Pruning.defaults, "centroids": None}
 
-    def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
-        super().__init__(config, runtime)
-        if self.pruner.needs_clusters:
-            self.reads = ("cluster",)
-
     def setup(self) -> None:
         path = self.config["centroids"]
         self._centroids = Centroids.load(path) if path else None
@@ -278,11 +274,13 @@ class PruneRecords(_Pruning):
         made = self._centroids
         if made is None:
             return 0, 0.0
-        said, via = record["cluster"], record.get("via")
+        said, via = record.get("cluster"), record.get("via")
+        if said is None:
+            raise RecordError("missing-field", "no field 'cluster'", _WRITES)
         number = said.get("id") if isinstance(said, dict) else None
         distance = said.get("dist") if isinstance(said, dict) else None
         if not isinstance(number, int) or isinstance(number, bool) or not isinstance(distance, int | float):
-            raise RecordError("bad-field", "field 'cluster' is not {id, dist}", "clipkit cluster writes it")
+            raise RecordError("bad-field", "field 'cluster' is not {id, dist}", _WRITES)
         maker = via.get("cluster") if isinstance(via, dict) else None
         if maker != made.via:
             whose = f"by {maker}" if maker else "nobody knows by whom"
