@@ -167,12 +167,20 @@ class _Pruning(WholeStage):
         return {"size": sizes, "keep": self._quota, "share": share, **found}
 
     @property
-    def announcement(self) -> list[str]:
-        """The allocation in short: the totals, and what becomes of the largest clusters."""
+    def results(self) -> list[str]:
+        return [self._totals] if self.summarises else []
+
+    @property
+    def _totals(self) -> str:
         pool, kept = self._pool, int(self._quota.sum())
         clusters = f" in {pool.k:,} cluster{'s' * (pool.k > 1)} of {pool.centroids.model}" if pool.centroids else ""
         share = f" ({kept / len(pool):.1%})" if len(pool) else ""
-        lines = [f"{self.pruner.name}: {kept:,} of {len(pool):,} records stay{share}{clusters}"]
+        return f"{self.pruner.name}: {kept:,} of {len(pool):,} records stay{share}{clusters}"
+
+    @property
+    def announcement(self) -> list[str]:
+        """The allocation in short: the totals, and what becomes of the largest clusters."""
+        pool, lines = self._pool, [self._totals]
         if pool.k < 2:
             return lines
         columns = self._columns()
@@ -183,7 +191,8 @@ class _Pruning(WholeStage):
             lines.append("".join(f"{cell:>11}" for cell in (f"{cluster:,}", *cells)))
         if pool.k > _SHOWN:
             rest = pool.k - len(largest)
-            sizes, stay = pool.sizes.sum() - pool.sizes[largest].sum(), kept - int(self._quota[largest].sum())
+            sizes = len(pool) - int(pool.sizes[largest].sum())
+            stay = int(self._quota.sum() - self._quota[largest].sum())
             lines.append(f"{rest:,} more clusters: {stay:,} of {sizes:,} stay; --plan shows them all")
         return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -354,6 +355,26 @@ def test_centroids_that_are_none_and_of_another_set(
     assert missing.code == 1 and "there is no such file" in missing.stderr
     without = clipkit(*args, "--centroids", clustered[1])
     assert without.code == 1 and "no field 'cluster'" in without.stderr and "clipkit cluster" in without.stderr
+
+
+def test_who_looks_on_sees_the_allocation_before_anything_is_cut(manifest: Path) -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    words = ["prune", str(manifest), "--by", "text", "--method", "prototypes", "--keep", "12", "--k", "13"]
+    command = [sys.executable, "-P", "-m", "clipkit", *words, "-o", str(manifest.parent / "out.jsonl")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+    os.close(theirs)
+    said = os.read(ours, 1 << 16).decode().splitlines()
+    os.close(ours)
+    assert done.returncode == 0
+    assert said[0] == f"prototypes: 12 of 48 records stay (25.0%) in 13 clusters of {load('lite').identity}"
+    assert said[1].split() == ["cluster", "size", "keep", "share", "d_intra"]
+    rows = [line.split() for line in said[2:12]]
+    sizes = [int(row[1]) for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    stay = 12 - sum(int(row[2]) for row in rows)
+    assert said[12] == f"3 more clusters: {stay} of {48 - sum(sizes)} stay; --plan shows them all"
+    assert said[13].startswith("clipkit prune: 48 read, 12 kept, 36 dropped in ")
 
 
 @pytest.mark.parametrize("change", [[], ["--method", "prototypes", "--keep", "9"]])
