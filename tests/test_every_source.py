@@ -32,6 +32,25 @@ ARGUMENTS: dict[str, list[str]] = {
     "explain": ["a.png"],
     "scan": ["--size"],
     "decontaminate": ["--against", str(CASES / "decontaminate/pictures/eval.jsonl"), "--no-cache"],
+    "cluster describe": [
+        "--centroids",
+        str(CASES / "cluster/assign/three.safetensors"),
+        "--concepts",
+        "red,green",
+        "--on-error",
+        "skip",
+        "--lenient",
+        "--no-cache",
+    ],
+    "concepts curve": [
+        "--counts",
+        str(CASES / "concepts-curve/answers/counts.jsonl"),
+        "--on-error",
+        "skip",
+        "--lenient",
+    ],
+    "concepts retrieve": ["--labels", "red,green", "--rank", "random", "--mark", "--on-error", "keep", "--lenient"],
+    "concepts synonyms": ["--labels", "red,green", "--on-error", "skip", "--lenient"],
     "dedup": ["--by", "pixels"],
     "fetch": ["--to", "downloads"],
     "filter": ["--where", "not missing(image)"],
@@ -43,7 +62,16 @@ ARGUMENTS: dict[str, list[str]] = {
     "search": ["red", "--no-cache"],
     "sort": ["--by", "id"],
 }
-PRINT_NO_RECORDS = ("balance count", "explain", "pack", "stats", "validate")
+PRINT_NO_RECORDS = (
+    "balance count",
+    "cluster describe",
+    "concepts curve",
+    "concepts synonyms",
+    "explain",
+    "pack",
+    "stats",
+    "validate",
+)
 EXIT_CODES = {"explain": (0, 1, 4)}  # 1: the source has no record of that id
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]
 

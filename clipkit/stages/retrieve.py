@@ -28,6 +28,8 @@ SCORE: Final = "scores.retrieve"
 # A record's row: one of these for each class that it may go to, so none where its caption names no class.
 _FIT: Final = np.dtype([("ticket", "<u8"), ("class", "<u8"), ("score", "<f8")])
 
+_NO_CLASS: Final = Drop(VERB, "no-class")
+
 
 class _Retrieval(WholeStage):
     """What a caption names, who gets it, and its label; how well it fits a class is a subclass's to say.
@@ -99,14 +101,16 @@ class _Retrieval(WholeStage):
 
     def decide(self, record: Record, row: bytes, number: int) -> Outcome:
         if not row:
-            return Drop(self.verb, "no-class")
+            return _NO_CLASS
         if number not in self._goes:
-            return Drop(self.verb, "not-among-best", float(np.frombuffer(row, _FIT)["score"].max()))
+            best = float(np.frombuffer(row, _FIT)["score"].max())
+            return Drop(self.verb, "not-among-best", self.scored(best).get(SCORE))
         to, score = self._goes[number]
         made: dict[str, Any] = self.scored(score)
         if record.get("label") is None:
             made["label"] = self.labels.names[to]
-        record.add_all(made, dict.fromkeys(made, self.via))
+        if made:
+            record.add_all(made, dict.fromkeys(made, self.via))
         return record
 
     def scored(self, score: float) -> dict[str, float]:
