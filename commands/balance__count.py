@@ -9,7 +9,7 @@ Example:
 
     clipkit balance count pairs.jsonl -o pairs.counts
     clipkit balance count pairs.jsonl --shard 1/8 -o part-1.counts
-    clipkit balance count pairs.jsonl --metadata entries.txt | jq -r 'select(.kind == "count") | .entry'
+    clipkit balance count pairs.jsonl --metadata entries.txt | head -n 20
 """
 
 from typing import Annotated

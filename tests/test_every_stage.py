@@ -35,6 +35,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "CountTags": {"model": "lite", "names": ["noise", "picture"], "groups": [["noise", "a pattern"], ["picture"]]},
     "Curve": {"counts": [str(Path(__file__).parent / "cases/concepts-curve/answers/counts.jsonl")]},
     "Dedup": {"by": ["bytes", "pixels", "phash", "text", "semantic"], "mark": True},
+    "Describe": {
+        "centroids": str(Path(__file__).parent / "cases/cluster/assign/three.safetensors"),
+        "concepts": ["noise", "a picture"],
+    },
     "Embed": {"model": "lite", "image": True, "text": True, "backbone": True},
     "Fetch": {"to": "fetched"},
     "Filter": {"where": ["x > 1 and words(text) > 3", "not id ~ 'r[37]'"]},
@@ -105,7 +109,9 @@ def make(cls: type[Stage], photos: Path) -> Stage:
 
 
 def encoded(stage: Stage, given: list[Record], workers: int = 2) -> dict[str, bytes]:
-    return {str(r.id): r.encode() for r in run(stage, given, workers=workers, on_error="keep")}
+    """What a stage gives for records, by their ids; what has none, as in a summary, by its place."""
+    out = run(stage, given, workers=workers, on_error="keep")
+    return {str(r.id or place): r.encode() for place, r in enumerate(out)}
 
 
 @every_stage
