@@ -34,6 +34,7 @@ def run(
     from clipkit.methods.concepts.counts import read_counts
     from clipkit.methods.concepts.tail import NameSink, tail
     from clipkit.stages.concepts import TAIL_COLUMNS, Tail
+    from clipkit.stream.sink import check_writable
 
     for flag, given in (("--limit", io.limit), ("--shard", io.shard), ("--map", io.map)):
         if given is not None:
@@ -42,5 +43,8 @@ def run(
         count = 100
     counts = read_counts(io.sources or ["-"])
     rarest = tail(counts, by, count=count, below=below)
-    sink = NameSink(io.out) if io.out and io.out.endswith(".txt") else None
+    sink = None
+    if io.out and io.out.endswith(".txt"):
+        check_writable(io.out, "-o")
+        sink = NameSink(io.out)
     return pipeline.stream(Tail({}), io, columns=TAIL_COLUMNS, records=rarest, sink=sink)

@@ -90,7 +90,7 @@ class CountConcepts(WholeStage):
                 lines.append(f"  {seen:,} of {len(self.counts.names):,} concepts occur in {said}")
         if self.counts.misaligned is not None:
             share, of = f"{100 * self.counts.misaligned:.1f} %", f"{self.counts.any['either']:,}"
-            lines.append(f"  misaligned: {share} of the {of} records with a concept; caption and image share none")
+            lines.append(f"  misaligned: {share} of the {of} records with a concept in caption or image share none")
         return lines
 
     @property

@@ -20,6 +20,7 @@ from clipkit.text.matching import Matcher
 from clipkit.text.wordnet import nouns
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\u2032\u00b4`", "'"))
+_ACCENTS = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters, once decomposed
 _HYPHENS = "\u2010\u2011"
 _ZERO_WIDTH_SPACE = "\u200b"
 # Scripts without spaces between words: Thai to Myanmar, Khmer, kana, Han. Each of their letters is a token.
@@ -60,13 +61,12 @@ _NO_PLURALS = frozenset({"cola", "crying", "dive", "lei", "roma", "stamina"})  #
 
 
 class _Tokens(dict[int, str]):
-    """For str.translate: letters, digits and their marks stay, accents of Latin, Greek and Cyrillic letters and
-    characters that don't show go, anything else is a space."""
+    """For str.translate: letters, digits and their marks stay, characters that don't show go, the rest is a space."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
         kind = unicodedata.category(char)
-        if 0x300 <= code <= 0x36F or (kind == "Cf" and char != _ZERO_WIDTH_SPACE):
+        if kind == "Cf" and char != _ZERO_WIDTH_SPACE:
             said = ""
         elif _UNSPACED.match(char):
             said = char if kind[0] == "M" else f" {char}"
@@ -118,9 +118,13 @@ def read_concepts(spec: str) -> Concepts:
     """Concepts from `a,b,c` or `@FILE`, as labels are given. Quotes around a name go; its underscores are spaces.
 
     A .json of class -> [synonyms] gives groups: any of them counts for the class.
-    Raises UsageError, also for a concept that no text can name, and for names that are the same once folded.
+    Raises UsageError, also for a concept that no caption can name, and for a name given twice.
     """
-    labels = parse_labels(spec)
+    try:
+        labels = parse_labels(spec)
+    except UsageError as error:
+        hint = error.hint and error.hint.replace("--labels", "--concepts")
+        raise UsageError(error.message.replace("--labels", "--concepts"), hint) from None
     names = tuple(_unquoted(name) for name in labels.names)
     described: Mapping[str, Sequence[str]] = labels.descriptions or {}
     groups = tuple(
@@ -130,9 +134,7 @@ def read_concepts(spec: str) -> Concepts:
     for name, group in zip(names, groups, strict=True):
         for text in group:
             if not fold(text).strip():
-                raise UsageError(
-                    f"concept {name!r}: {text!r} has no letter or digit", "no caption can be found to name it"
-                )
+                raise UsageError(f"concept {name!r}: {text!r} has no letter or digit", "no caption can name it")
     if len(set(names)) < len(names):
         twice = next(name for at, name in enumerate(names) if name in names[:at])
         raise UsageError(f"concept {twice!r} is named twice")
@@ -172,7 +174,7 @@ def _readings(text: str) -> Iterator[str]:
     text = text.translate(_APOSTROPHES)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        text = unicodedata.normalize("NFKD", text)
+        text = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
         for hyphen in _HYPHENS:
             text = text.replace(hyphen, "-")
     else:
@@ -222,7 +224,7 @@ def _plurals(word: str) -> Iterator[str]:
     for singular, plural in _PLURAL_ENDINGS:
         if word.endswith(singular):
             yield word.removesuffix(singular) + plural
-    if word[-1] == "y" and word[-2] not in "aeo":
+    if word[-1] == "y" and (word[-2] not in "aeou" or word.endswith("quy")):
         yield word[:-1] + "ies"
     elif word.endswith("z"):
         yield from (word + "es", word + "zes")

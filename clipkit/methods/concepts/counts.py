@@ -88,7 +88,7 @@ def read_counts(paths: Sequence[str]) -> Counts:
 def _parts(path: str) -> Iterator[Counts]:
     """The counts in a file: several, where files were joined."""
     rows: list[Record] = []
-    for row in open_source(SourceOptions(paths=(path,), dup_ids="suffix")):
+    for row in open_source(SourceOptions(paths=(path,), dup_ids="suffix"), note=_say_nothing):
         if not isinstance(row, Record):
             raise ClipkitError(row.error.message, row.error.hint, where=row.where)
         rows.append(row)
@@ -99,6 +99,10 @@ def _parts(path: str) -> Iterator[Counts]:
         raise ClipkitError(
             f"{path}: it doesn't end with a row {ANY!r}", "give what clipkit concepts count wrote, with all its rows"
         )
+
+
+def _say_nothing(message: str) -> None:
+    """A note about where images are: these rows have none."""
 
 
 def _counts(rows: Sequence[Record]) -> Counts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.concepts.counts import Counts
@@ -30,10 +29,6 @@ def tail(counts: Counts, by: str | None, *, count: int | None = None, below: int
 
 class NameSink(FileSink):
     """Writes of each record its concept, one a line: a file that `--labels @FILE.txt` reads."""
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._folder = path
 
     def write(self, line: bytes, origin: str) -> None:
         name = decode_json(line)["concept"]
