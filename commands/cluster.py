@@ -57,18 +57,13 @@ def run(
     from clipkit.stages.cluster import COLUMNS, AssignClusters, Cluster
     from clipkit.stream.sink import check_writable
 
-    making: dict[str, object] = {
-        "--k": k,
-        "--spherical": spherical or None,
-        "--euclidean": euclidean or None,
-        "--init": init,
-    }
-    making |= {"--passes": passes, "--seed": seed, "--save-centroids": save_centroids}
+    making: dict[str, object] = {"--k": k, "--init": init, "--passes": passes, "--seed": seed}
+    making |= {"--spherical": spherical or None, "--euclidean": euclidean or None, "--save-centroids": save_centroids}
     config = pipeline.model_config(model, images, features)
     runtime = pipeline.runtime(io, images, model)
     records = pipeline.store_records(features) if features and not io.sources else None
     if records and (io.limit is not None or io.shard):
-        raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is read")
+        raise UsageError("there is no SOURCE: --limit and --shard are about one", "the whole store is read")
     if centroids:
         if given := [flag for flag, value in making.items() if value is not None]:
             raise UsageError(f"{given[0]} is about making clusters, and --centroids has them", "leave one of them out")

@@ -122,7 +122,7 @@ class Cluster(VectorStage):
         asked = self.config["k"]
         if asked is None:
             k = kmeans.auto_k(n)
-            self._said.append(f"--k auto: {k:,}, which is sqrt(n / 2) of {n:,} records")
+            self._said.append(f"--k auto: {k:,} clusters, which is sqrt(n / 2) of {n:,} records, rounded")
             return k
         if asked > n:
             self._said.append(f"--k {asked:,}: {n:,} clusters, for there are no more records")
@@ -144,7 +144,9 @@ class Cluster(VectorStage):
             "centroids": fitted.centroids.digest,
         }
         if empty:
-            self._said.append(f"{empty:,} of {len(sizes):,} clusters are empty: nothing is nearest to them")
+            are = "clusters is" if empty == 1 else "clusters are"
+            why = "more clusters than distinct features, or none is nearest to it"
+            self._said.append(f"{empty:,} of {len(sizes):,} {are} empty: {why}")
         self._results = [
             f"{len(sizes):,} clusters of {spread[0]:,} to {spread[2]:,} records, {spread[1]:,g} in the middle; "
             f"inertia {inertia:.6f}"
@@ -178,6 +180,12 @@ class AssignClusters(FeatureStage):
     def setup(self) -> None:
         super().setup()
         self.centroids.require(str(self.encoder.identity), self.config["by"])
+        identity, (_, held) = self.encoder.identity, self.centroids.rows.shape
+        if held != identity.dim:
+            file = self.config["centroids"]
+            raise ClipkitError(
+                f"the centroids in {file} are of {held} dimensions, and {identity.name} has {identity.dim}"
+            )
 
     def fingerprint(self) -> dict[str, Any]:
         return super().fingerprint() | {"centroids": self.centroids.via}
