@@ -53,9 +53,8 @@ class Counts:
     def by(self, side: str) -> dict[str, int]:
         """Concept -> count, in the order of the concepts. side: text, image or both. Raises UsageError."""
         if side not in self.sides:
-            raise UsageError(
-                f"--by {side}: these counts are of {', '.join(self.sides)}", "count them with --by text,image"
-            )
+            hint = "count them with --by text,image"
+            raise UsageError(f"--by {side}: these counts are of {' and '.join(self.sides)} only", hint)
         return {name: self.of[name][side] for name in self.names}
 
     @property
@@ -128,10 +127,8 @@ def _sum(total: Counts, part: Counts, path: str) -> Counts:
         said = f"{only[0]!r} is in one only" if only else "their order differs"
         raise ClipkitError(f"{path}: counts of another list of concepts: {said}", "count all parts with one list")
     if part.settings != total.settings or part.sides != total.sides:
-        differ = [
-            name for name in total.settings | part.settings if total.settings.get(name) != part.settings.get(name)
-        ]
-        said = ", ".join(differ or ["the sides"])
+        one, other = ({**counts.settings, "by": counts.sides} for counts in (total, part))
+        said = ", ".join(name for name in one | other if one.get(name) != other.get(name))
         raise ClipkitError(f"{path}: counted by other rules ({said})", "count all parts with the same options")
     total.records += part.records
     for name, counts in part.of.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.concepts.counts import Counts
@@ -27,11 +28,15 @@ def tail(counts: Counts, by: str | None, *, count: int | None = None, below: int
     )
 
 
-class NameSink(FileSink):
+class NameSink:
     """Writes of each record its concept, one a line: a file that `--labels @FILE.txt` reads."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = FileSink(path)
+        self.flush, self.commit, self.abort = self._file.flush, self._file.commit, self._file.abort
 
     def write(self, line: bytes, origin: str) -> None:
         name = decode_json(line)["concept"]
         if name.startswith("#") or len(name.splitlines()) > 1:
             raise UsageError(f"{name!r} cannot be a line of a .txt file", "leave -o out, or name a .jsonl")
-        super().write(name.encode(), origin)
+        self._file.write(name.encode(), origin)
