@@ -3,9 +3,10 @@
 Example:
 
     python benchmarks/naming.py
+    python benchmarks/naming.py ViT-B-32:laion2b_s34b_b79k
 
-Photos of ../shared/data are clustered with the model `lite`, and named by their class names hidden among 1,000 other
-nouns of WordNet. Rightly named: the first name is the class of most members. Each figure is the percentage of clusters,
+Photos of ../shared/data are clustered with a model, `lite` by default, and named by their class names hidden among
+1,000 other nouns of WordNet. Rightly named: the first name is the class of most members. Each figure is the percentage of clusters,
 over five seeds of k-means and three draws of nouns. The nouns share no synset with a class name; what is wider or
 narrower than a class stays among them, and counts as wrong. "Alone": without the other nouns, the most that a rule
 could reach.
@@ -14,6 +15,7 @@ could reach.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -69,7 +71,7 @@ def csls(case: Case) -> np.ndarray:
 
 
 def inverted_softmax(case: Case) -> np.ndarray:
-    """Smith et al., 2017, at lite's temperature."""
+    """Smith et al., 2017, at the model's temperature."""
     logits = case.scale * case.cosines
     return np.asarray(logits - np.log(np.exp(logits).sum(axis=0)))
 
@@ -91,12 +93,13 @@ RULES: dict[str, Callable[[Case], np.ndarray]] = {
 
 
 def main() -> None:
+    model = sys.argv[1] if len(sys.argv) > 1 else "lite"
     found: dict[str, dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(list))
     with tempfile.TemporaryDirectory() as cache:
-        embedder = open_embedder({"model": "lite"}, {"cache": cache, "cache_bytes": 1 << 30})
+        embedder = open_embedder({"model": model}, {"cache": cache, "cache_bytes": 1 << 30})
         for name, ks in SETS.items():
             for k in ks:
-                for rule, right in figures(embedder, cache, name, k):
+                for rule, right in figures(embedder, {"model": model, "k": k}, cache, name):
                     found[rule][name, k].append(right)
         embedder.close()
     columns = [(name, k) for name, ks in SETS.items() for k in ks]
@@ -106,7 +109,7 @@ def main() -> None:
         print(f"| {rule} | " + " | ".join(f"{100 * np.mean(values[column]):.0f}" for column in columns) + " |")
 
 
-def figures(embedder: Embedder, cache: str, name: str, k: int) -> Iterator[tuple[str, float]]:
+def figures(embedder: Embedder, config: dict[str, Any], cache: str, name: str) -> Iterator[tuple[str, float]]:
     """(rule, part of the clusters rightly named) for each seed and draw."""
     records = [json.loads(line) for line in open(DATA / name / "manifest.jsonl", encoding="utf-8")]
     classes = sorted({spoken(record) for record in records})
@@ -117,7 +120,7 @@ def figures(embedder: Embedder, cache: str, name: str, k: int) -> Iterator[tuple
     names = [Labels((*classes, *other_nouns(classes, draw))) for draw in DRAWS]
     draws = [classifier(embedder, labels, embedder.encoder.default_templates) for labels in names]
     for seed in SEEDS:
-        stage = Cluster({"k": k, "seed": seed}, {"root": str(DATA / name), "cache": cache, "cache_bytes": 1 << 30})
+        stage = Cluster({**config, "seed": seed}, {"root": str(DATA / name), "cache": cache, "cache_bytes": 1 << 30})
         nearest = np.array([record["cluster"]["id"] for record in run(stage, records)])
         assert stage.centroids is not None
         full = np.unique(nearest)
