@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -20,7 +19,6 @@ from clipkit.stream.engine import available_cores
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.sink import FileSink
 from clipkit.stream.stage import Drop, Outcome, Stage, policy
-from clipkit.terminal import printable
 
 if TYPE_CHECKING:
     from clipkit.features.embedder import Embedder
@@ -79,6 +77,7 @@ class Decontaminate(Stage):
         self._against = parse(self.config["against"])
         self._tally = Tally({}, {})
         self._left_out = LeftOut(strict=False)
+        self._notes: list[str] = []
 
     def _check(self, by: list[str]) -> None:
         for name in by:
@@ -116,7 +115,7 @@ class Decontaminate(Stage):
             self.runtime.get("workers") or available_cores(),
             self.runtime.get("root"),
             self.runtime.get("confine", False),
-            self._note,
+            self._notes.append,
         )
         self.references = References(self.methods, identity.dim if identity else 0)
         self.references.read(benchmarks, reading)
@@ -147,10 +146,6 @@ class Decontaminate(Stage):
 
             names = ("root", "confine", "remote")
             self.opener = Opener(**{name: self.runtime[name] for name in names if name in self.runtime})
-
-    def _note(self, message: str) -> None:
-        if not self.runtime.get("quiet"):
-            print(printable(f"clipkit {self.verb}: {message}"), file=sys.stderr)
 
     def fingerprint(self) -> dict[str, Any]:
         said = {"limits": self._limits, "references": self.references.digest}
@@ -193,7 +188,7 @@ class Decontaminate(Stage):
 
     @property
     def notices(self) -> list[str]:
-        notices = list(self._left_out.notices)
+        notices = self._notes + self._left_out.notices
         if self.embedder:
             notices += self.embedder.notices
             name = self.embedder.encoder.identity.name

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clipkit.models.base import Identity
 
 _PACKED = (".gz", ".zst")
+_ROWS = 8192  # of a store, at once
 
 
 class Signature(NamedTuple):
@@ -91,7 +92,7 @@ class Features(Benchmark):
         store = Store(self.path)
         store.require(reading.identity)
         nothing = [b""] * len(reading.looking.methods)
-        for ids, block in store.blocks("image"):
+        for ids, block in store.blocks("image", _ROWS):
             for name, row in zip(ids, block, strict=True):
                 if np.isfinite(row).all() and row.any():
                     yield name, Signature(nothing, row)

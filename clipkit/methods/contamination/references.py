@@ -34,20 +34,24 @@ class References:
 
     def read(self, benchmarks: Sequence[Benchmark], reading: Reading) -> None:
         """Take all items. Raises ClipkitError for a benchmark without any, which would protect nothing unnoticed."""
-        for number, benchmark in enumerate(benchmarks):
-            before = len(self._names)
-            self._digest.update(encode_json([benchmark.name]))
-            for name, signature in benchmark.items(reading):
-                self._add(number, name, signature)
-            self.items[benchmark.name] = len(set(self._names[before:]))
-            if not self.items[benchmark.name]:
-                failed = reading.left_out.notices
-                raise ClipkitError(
-                    f"--against {benchmark.path}: nothing in it can be compared", failed[0] if failed else "it is empty"
-                )
-        for index in self._indices:
-            index.close()
+        try:
+            for number, benchmark in enumerate(benchmarks):
+                self._read(number, benchmark, reading)
+        finally:
+            for index in self._indices:
+                index.close()
         self._benchmarks = [benchmark.name for benchmark in benchmarks]
+
+    def _read(self, number: int, benchmark: Benchmark, reading: Reading) -> None:
+        before = len(self._names)
+        self._digest.update(encode_json([benchmark.name]))
+        for name, signature in benchmark.items(reading):
+            self._add(number, name, signature)
+        self.items[benchmark.name] = len(set(self._names[before:]))
+        if not self.items[benchmark.name]:
+            failed = [notice.removeprefix("--against: ") for notice in reading.left_out.notices]
+            said = f"--against {benchmark.path}: nothing in it can be compared"
+            raise ClipkitError(said, failed[0] if failed else "it is empty")
 
     def _add(self, benchmark: int, name: str, signature: Signature) -> None:
         for index in self._indices:

@@ -9,20 +9,31 @@ from clipkit.methods.contamination.references import MOST
 
 
 class _Count:
-    """records: that overlap. items: names of the benchmark's items that were met. cut: there may be more of these."""
+    """records: that overlap. met: names of items, of `of` items that the benchmark has. at_least: maybe more were."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: int) -> None:
         self.records = 0
-        self.items: set[str] = set()
-        self.cut = False
+        self.of = of
+        self.met: set[str] = set()
+        self._cut = False
+
+    @property
+    def at_least(self) -> bool:
+        return self._cut and len(self.met) < self.of
 
     def add(self, names: Sequence[str], *, cut: bool) -> None:
         self.records += 1
-        self.items.update(names)
-        self.cut |= cut
+        self.met.update(names)
+        self._cut |= cut
 
     def facts(self) -> dict[str, Any]:
-        return {"records": self.records, "items_met": len(self.items)} | ({"at_least": True} if self.cut else {})
+        said = {"records": self.records, "items_met": len(self.met)}
+        return said | ({"at_least": True} if self.at_least else {})
+
+    def share(self) -> str:
+        """For people: how many items were met."""
+        at_least = "at least " if self.at_least else ""
+        return f"{at_least}{len(self.met):,} of {self.of:,} ({100 * len(self.met) / self.of:.3g} %)"
 
 
 class Tally:
@@ -30,9 +41,8 @@ class Tally:
 
     def __init__(self, methods: Mapping[str, Sequence[str]], items: Mapping[str, int]) -> None:
         """methods: benchmark -> what it is compared by. items: benchmark -> how many it has."""
-        self._items = items
-        self._any = {name: _Count() for name in methods}
-        self._by = {name: {method: _Count() for method in by} for name, by in methods.items()}
+        self._any = {name: _Count(items[name]) for name in methods}
+        self._by = {name: {method: _Count(items[name]) for method in by} for name, by in methods.items()}
 
     def add(self, hits: Sequence[Mapping[str, Any]]) -> None:
         """Count one record: the `value` of its drop."""
@@ -49,9 +59,7 @@ class Tally:
     def facts(self) -> dict[str, Any]:
         """As JSON, by benchmark."""
         return {
-            name: {"items": self._items[name]}
-            | count.facts()
-            | {"by": {by: one.facts() for by, one in self._by[name].items()}}
+            name: {"items": count.of} | count.facts() | {"by": {by: one.facts() for by, one in self._by[name].items()}}
             for name, count in self._any.items()
         }
 
@@ -59,12 +67,12 @@ class Tally:
         """For people: what was met of each benchmark, and in how many records."""
         rows = []
         for name, count in self._any.items():
+            by = self._by[name]
             if not count.records:
-                rows.append((name, "any", "0", f"none of {self._items[name]:,}"))
+                rows.append((name, ", ".join(by), "0", f"none of {count.of:,}"))
                 continue
-            each = self._by[name] if len(self._by[name]) > 1 else {}
-            for by, one in [*each.items(), ("any", count)]:
-                rows.append((name, by, f"{one.records:,}", self._share(name, one)))
+            for method, one in [*by.items(), *([("any", count)] if len(by) > 1 else [])]:
+                rows.append((name, method, f"{one.records:,}", one.share()))
         header = ("benchmark", "by", "records", "its items that were met")
         widths = [max(len(row[column]) for row in (header, *rows)) for column in range(3)]
         lines = [
@@ -72,7 +80,3 @@ class Tally:
             for name, by, records, items in (header, *rows)
         ]
         return lines if any(count.records for count in self._any.values()) else ["  nothing overlapped", *lines]
-
-    def _share(self, name: str, count: _Count) -> str:
-        met, items = len(count.items), self._items[name]
-        return f"{'at least ' * count.cut}{met:,} of {items:,} ({100 * met / items:.3g} %)"

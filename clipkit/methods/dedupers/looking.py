@@ -75,11 +75,11 @@ class Looking:
         return [_checked(next(rows)) if one.image is not None else None for one in seen]
 
     def stamp(self, record: Record) -> str:
-        """As `Stage.stamp`: of the row in the feature store where there is one, and else of the image."""
-        if self._embedder and self._stored:
-            return self._embedder.stamp(record)
+        """As `Stage.stamp`: of the image, where one may be opened, and of the row in the feature store."""
         image = record.get("image")
-        return self.opener.stamp(image) if self.opener and isinstance(image, str) else ""
+        opens = not self._stored or any(method.opens for method in self.methods)
+        opened = self.opener.stamp(image) if opens and self.opener and isinstance(image, str) else ""
+        return opened + self._embedder.stamp(record) if self._embedder and self._stored else opened
 
 
 def _checked(row: np.ndarray) -> np.ndarray | RecordError:
