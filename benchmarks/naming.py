@@ -6,10 +6,10 @@ Example:
     python benchmarks/naming.py ViT-B-32:laion2b_s34b_b79k
 
 Photos of ../shared/data are clustered with a model, `lite` by default, and named by their class names hidden among
-1,000 other nouns of WordNet. Rightly named: the first name is the class of most members. Each figure is the percentage of clusters,
-over five seeds of k-means and three draws of nouns. The nouns share no synset with a class name; what is wider or
-narrower than a class stays among them, and counts as wrong. "Alone": without the other nouns, the most that a rule
-could reach.
+1,000 other nouns of WordNet. Rightly named: the first name is the class of most members. Each figure is the percentage
+of clusters, over five seeds of k-means and three draws of nouns. The nouns share no synset with a class name; what is
+wider or narrower than a class stays among them, and counts as wrong. "Alone": without the other nouns, the most that a
+rule could reach.
 """
 
 from __future__ import annotations
