@@ -312,23 +312,20 @@ class PruneRecords(_Pruning):
 def prune(config: dict[str, Any], runtime: dict[str, Any]) -> Stage:
     """The stage for what was asked: `Prune`, or `PruneRecords` where no features are needed.
 
-    config: that of either, and `given`, the flags about features that were said. Raises UsageError for what does not go
-    together.
+    config: that of either, and `given`, the flags that were said about clusters that are made here. A method that looks
+    at no clusters takes no notice of any: a control is the same command with another method. Raises UsageError for
+    what does not go together.
     """
     found: type[Pruner] = PRUNERS.get(config["method"])
-    given: list[str] = config.pop("given")
+    said = {name: value for name, value in config.items() if name not in ("given", "centroids")}
     if found.needs_clusters and not config["centroids"]:
-        del config["centroids"]
-        return Prune(config, runtime)
-    if not found.needs_clusters:
-        given += ["--centroids"] if config["centroids"] else []
-        why = f"--method {found.name} looks at no features"
-    else:
-        why = "with --centroids the records say what cluster they are in"
-    if given:
-        raise UsageError(f"{given[0]}: {why}", "leave it out")
-    names = (*PruneRecords.defaults, "method")
-    return PruneRecords({name: config[name] for name in names}, runtime)
+        return Prune(said, runtime)
+    if found.needs_clusters and config["given"]:
+        hint = "leave one of them out"
+        raise UsageError(f"{config['given'][0]}: with --centroids the records say what cluster they are in", hint)
+    names = (*_Pruning.defaults, "method")
+    clusters = {"centroids": config["centroids"]} if found.needs_clusters else {}
+    return PruneRecords({**{name: config[name] for name in names}, **clusters}, runtime)
 
 
 def _number(value: Any) -> Any:

@@ -305,6 +305,15 @@ def test_a_plan_says_what_a_run_does_and_cuts_nothing(clipkit: Runner, manifest:
     assert json.loads(only) == {"id": "0", "cluster": 0, "size": 48, "keep": 12, "share": 0.25}
 
 
+def test_a_control_is_the_same_command_with_another_method(clipkit: Runner, manifest: Path) -> None:
+    """What is said about clusters is nothing to random, even a store that lacks the records."""
+    features = store(manifest.parent / "features", {"other": axis(0)})
+    args = ("prune", manifest, "--method", "random", "--keep", "7")
+    done = clipkit(*args, "--k", "5", "--features", features, "--centroids", "c", "--by", "text")
+    assert done.code == 0, done.stderr
+    assert done.lines == clipkit(*args).lines
+
+
 def test_random_opens_nothing(clipkit: Runner) -> None:
     given = "".join(f'{{"id":"{i}","image":"not-there/{i}.jpg"}}\n' for i in range(20))
     done = clipkit("prune", "--method", "random", "--keep", "7", stdin=given)
@@ -334,8 +343,6 @@ def test_a_store_is_a_source(clipkit: Runner, tmp_path: Path) -> None:
         ("tldr --keep 3", "--method tldr needs --best-by"),
         ("tldr --best-by x --every 3 --keep 3", "--every is how many stay"),
         ("image-based --keep 3", "--method image-based needs --reference"),
-        ("random --keep 3 --k 5", "--k: --method random looks at no features"),
-        ("random --keep 3 --centroids c", "--centroids: --method random looks at no features"),
         ("density --keep 3 --centroids c --k 3", "--k: with --centroids the records say"),
         ("random --keep 3 --plan --mark", "--plan writes no records that --mark could mark"),
         ("random --keep 3 --shard 1/2", "--shard: a part cannot decide for the whole"),

@@ -58,4 +58,6 @@ def mean_distance(pool: Pool) -> np.ndarray:
     """
     order = np.lexsort((pool.distance, pool.cluster))
     sums = np.bincount(pool.cluster[order], pool.distance[order], minlength=pool.k)
-    return np.divide(sums, pool.sizes, out=np.full(pool.k, np.nan), where=pool.sizes > 0)
+    means = np.full(pool.k, np.nan)
+    np.divide(sums, pool.sizes, out=means, where=pool.sizes > 0)
+    return means
