@@ -39,5 +39,7 @@ def resume_command(argv: Sequence[str]) -> str:
     """The command line that goes on with an interrupted run."""
     if len(argv) < 2:
         return "the same, and resume=True"
-    verb, *rest = (word for word in argv[1:] if word not in ("--restart", "--resume"))
-    return shlex.join(["clipkit", verb, "--resume", *rest])
+    words = [word for word in argv[1:] if word not in ("--restart", "--resume")]
+    # before the first option: a verb may be of two words, and after `--` all are sources
+    at = next((number for number, word in enumerate(words) if number and word.startswith("-")), len(words))
+    return shlex.join(["clipkit", *words[:at], "--resume", *words[at:]])
