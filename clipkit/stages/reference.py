@@ -84,7 +84,8 @@ class Reference:
 
         strict: a record that fails stops all (RecordError); else it is left out.
         """
-        source = open_source(SourceOptions(paths=(path,), dup_ids="suffix", root=stage.runtime.get("root")))
+        root, confine = stage.runtime.get("root"), bool(stage.runtime.get("confine"))
+        source = open_source(SourceOptions(paths=(path,), dup_ids="suffix", root=root, confine=confine))
         workers = stage.runtime.get("workers") or available_cores()
         for item, outcome in execute(stage, source, workers=workers, decide=_decided):
             if isinstance(outcome, Row):

@@ -365,9 +365,9 @@ class _Run:
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
             error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first
 
-    def _announce(self, lines: Sequence[str]) -> None:
-        if seen(sys.stderr):
-            for line in lines:
+    def _announce(self) -> None:
+        if isinstance(self.stage, WholeStage) and seen(sys.stderr) and not self.options.quiet:
+            for line in self.stage.announcement:
                 self._say(line)
 
     def _say(self, text: str) -> None:

@@ -60,11 +60,11 @@ class WholeStage(Stage):
 def second_pass(
     stage: WholeStage,
     results: Iterable[tuple[Record | BadLine, Any]],
-    announce: Callable[[Sequence[str]], None] = lambda lines: None,
+    learnt: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Record | BadLine, Any]]:
     """What a stage decides of each item once it has seen the outcomes of its first pass over all of them.
 
-    announce: is given what it announces, in between.
+    learnt: called in between.
     """
     if stage.summarises:
         yield from _counted(stage, results)
@@ -84,7 +84,7 @@ def second_pass(
             else:
                 raise TypeError(f"{type(stage).__name__}.process gave {type(outcome).__name__}, not a Row")
         stage.learn(spool.rows)
-        announce(stage.announcement)
+        learnt()
         number = 0
         for item, row in spool:
             if isinstance(item, BadLine):

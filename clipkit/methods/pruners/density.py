@@ -44,6 +44,7 @@ class Density(Pruner):
         self.tau = TAU if options.get("tau") is None else float(options["tau"])
         self.neighbours: int = options.get("neighbours") or NEIGHBOURS
         self.least: int = options.get("min_per_cluster") or 0
+        self._found: tuple[Pool, dict[str, np.ndarray]] | None = None  # of the pool that was asked about last
         if not 0 < self.tau < np.inf:
             raise UsageError(f"--tau is above 0, not {self.tau:g}", "0.1 is the paper's")
 
@@ -60,8 +61,10 @@ class Density(Pruner):
         return pool.places(-pool.distance)
 
     def columns(self, pool: Pool) -> dict[str, np.ndarray]:
-        found = complexity(pool, self.neighbours)
-        return found | {"p": softmax(found["complexity"], self.tau)}
+        if self._found is None or self._found[0] is not pool:
+            found = complexity(pool, self.neighbours)
+            self._found = pool, found | {"p": softmax(found["complexity"], self.tau)}
+        return self._found[1]
 
     def facts(self, pool: Pool, size: int | None) -> dict[str, Any]:
         assert size is not None
@@ -71,7 +74,7 @@ class Density(Pruner):
 
     def _aim(self, pool: Pool, size: int) -> np.ndarray:
         """P N, f64 [k]; 0 for empty clusters."""
-        aim: np.ndarray = np.nan_to_num(softmax(complexity(pool, self.neighbours)["complexity"], self.tau)) * size
+        aim: np.ndarray = np.nan_to_num(self.columns(pool)["p"]) * size
         return aim
 
     def _lower(self, pool: Pool, size: int) -> np.ndarray:
