@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipkit.errors import UsageError
+from clipkit.text.labels import is_text
 from clipkit.text.matching import Matcher
 from clipkit.text.wordnet import nouns
 
@@ -143,6 +144,8 @@ def _read(path: str) -> list[str]:
     found = _json_list(text, path) if path.endswith(".json") else _lines(text)
     if not found:
         raise UsageError(f"--metadata {path}: no entries", f"expected {FORMS}")
+    if bad := next((entry for entry in found if "\0" in entry or not is_text(entry)), None):
+        raise UsageError(f"--metadata {path}: {bad!r} is no entry: it holds a NUL or half a character")
     return found
 
 
@@ -156,6 +159,6 @@ def _json_list(text: str, path: str) -> list[str]:
         value: Any = json.loads(text)
     except ValueError as error:
         raise UsageError(f"--metadata {path}: not JSON: {error}", f"expected {FORMS}") from None
-    if not isinstance(value, list) or not all(isinstance(entry, str) and "\0" not in entry for entry in value):
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise UsageError(f"--metadata {path}: expected a list of strings", f"as in {FORMS}")
     return [entry for entry in value if entry]

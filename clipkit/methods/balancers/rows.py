@@ -103,8 +103,8 @@ class Counter:
     def _count(self, entries: np.ndarray, languages: np.ndarray) -> None:
         for name, number in self._numbers.items():
             here = entries[languages == number] if self._per_language else entries
-            if len(here) or name in self.found:
-                known = self.found.setdefault(name, np.zeros(self._entries, np.int64))
+            known = self.found.setdefault(name, np.zeros(self._entries, np.int64))
+            if len(here):
                 known += np.bincount(here, minlength=self._entries)
 
     def lists(self) -> tuple[Lists, np.ndarray]:
