@@ -105,6 +105,7 @@ class Store:
         self._starts = np.cumsum([0, *self._rows])  # [parts + 1], rows before each part
         self._maps: dict[tuple[str, int], np.ndarray] = {}
         self._columns: dict[tuple[str, int], Any] = {}
+        self._presence: dict[tuple[str, int], np.ndarray] = {}
         self._index: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -234,7 +235,9 @@ class Store:
     def _present(self, output: str, part: int) -> np.ndarray:
         """Which rows of a part have a vector, bool [rows]."""
         name = "has_text" if output == "text" else "has_image"
-        return np.asarray(self._column(name, part).to_numpy(zero_copy_only=False))
+        if (name, part) not in self._presence:  # a copy: not to be made for every row that is asked for
+            self._presence[name, part] = np.asarray(self._column(name, part).to_numpy(zero_copy_only=False))
+        return self._presence[name, part]
 
     def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
         """64-bit hashes of all ids, sorted, and the positions they stand for (rows counted over all parts)."""
