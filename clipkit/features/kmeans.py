@@ -217,12 +217,14 @@ def _add(sums: np.ndarray, sizes: np.ndarray, labels: np.ndarray, rows: np.ndarr
     As whole numbers of 2**-32: those of a block add up exactly in f64, and all of them in int64, in whatever order.
     """
     by_label = np.argsort(labels, kind="stable")
-    sorted_labels = labels[by_label]
-    starts = np.flatnonzero(np.diff(sorted_labels, prepend=-1))
-    fixed = rows[by_label].astype(np.float64)
-    fixed *= _FIXED
+    fixed = rows[by_label]
+    fixed *= np.float32(_FIXED)  # a power of two: exact
     np.rint(fixed, out=fixed)
-    sums[sorted_labels[starts]] += np.add.reduceat(fixed, starts, axis=0).astype(np.int64)
+    present, starts = np.unique(labels[by_label], return_index=True)
+    parts = np.empty((len(present), rows.shape[1]))
+    for part, start, end in zip(parts, starts, [*starts[1:], len(rows)], strict=True):
+        np.add.reduce(fixed[start:end], axis=0, dtype=np.float64, out=part)  # faster than reduceat
+    sums[present] += parts.astype(np.int64)
     sizes += np.bincount(labels, minlength=len(sizes))
 
 
