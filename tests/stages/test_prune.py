@@ -418,6 +418,13 @@ def test_killed_and_resumed(clipkit: Runner, manifest: Path, tmp_path: Path, cha
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
 
 
+def test_rows_of_another_score_are_not_used_again(clipkit: Runner, manifest: Path) -> None:
+    args = ("prune", manifest, "--by", "text", "--method", "tldr", "--keep", "9", "-o", "out.jsonl", "--resume")
+    assert clipkit(*args, "--best-by", "scores.x").code == 0
+    other = clipkit(*args, "--best-by", "scores.y")
+    assert other.code == 1 and "--restart" in other.stderr, other.stderr
+
+
 @pytest.mark.slow
 def test_icons(shared_data: Path, clipkit: Runner, tmp_path: Path) -> None:
     """On real pictures: the sizes are exact, and what is hard to one method is not what is easy to it."""

@@ -63,4 +63,4 @@ def pools(draw: st.DrawFn, *, one_cluster: bool = False) -> Pool:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     ticket = rng.permutation(n).astype(np.uint64)
     centroids = Centroids(rows.astype(np.float32), np.zeros(k, np.int64), bool(rng.integers(0, 2)), "m@0", "image")
-    return Pool(cluster, rng.integers(0, 8, n) / 8, ticket, score, k, hits, centroids)
+    return Pool(cluster, rng.integers(0, 8, n) / 10, ticket, score, k, hits, centroids)

@@ -40,6 +40,8 @@ def test_exactly_so_many_stay_whatever_the_order(name: str) -> None:
         again = shuffled(pool, order)
         assert (pruner.allocate(again, size) == quota).all()
         assert (pruner.choose(again, quota) == kept[order]).all()
+        columns, others = pruner.columns(pool), pruner.columns(again)
+        assert {name: c.tobytes() for name, c in columns.items()} == {name: c.tobytes() for name, c in others.items()}
 
     check()
 
