@@ -3,8 +3,8 @@
 Group: Curate
 
 All records are looked at together, mostly as clusters of features, and exactly so many are kept, byte for byte. With
---plan the allocation alone is written, a record a cluster, and nothing is cut. With --features and no SOURCE the store's own records are read. See
-`clipkit methods pruners`. Reads everything first.
+--plan the allocation alone is written, a record a cluster, and nothing is cut. With --features and no SOURCE the
+store's own records are read. See `clipkit methods pruners`. Reads everything first.
 
 Example:
 
