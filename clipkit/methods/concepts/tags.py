@@ -29,6 +29,7 @@ class Tagger:
 
     groups: the names of each concept, whose prompts are averaged. templates: texts with {} for the name.
     scale: the model's logit scale. (Its bias, where it has one, is the same for all and goes.)
+    weights: unit class features f64 [c + BACKGROUND, d].
     """
 
     def __init__(
@@ -42,14 +43,14 @@ class Tagger:
         # numbers as names: two groups may have a name in common
         texts = [*groups, *((noun,) for noun in background(groups))]
         prompts = {str(at): tuple(fill(t, name) for name in group for t in templates) for at, group in enumerate(texts)}
-        self._weights = classifier(encoder, Labels(tuple(prompts), prompts), ()).astype(np.float64)
+        self.weights = classifier(encoder, Labels(tuple(prompts), prompts), ()).astype(np.float64)
         self._count, self._scale, self._threshold = len(groups), scale, threshold
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """f64 [n, c] of unit features [n, d]; each row on its own, so that none depends on the batch."""
         out = np.empty((len(features), self._count))
         for row, feature in zip(out, features, strict=True):
-            logits = self._scale * np.einsum("cd,d->c", self._weights, feature.astype(np.float64))
+            logits = self._scale * np.einsum("cd,d->c", self.weights, feature.astype(np.float64))
             likely = np.exp(logits - logits.max())
             row[:] = likely[: self._count] / likely.sum()
         return out
