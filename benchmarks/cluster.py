@@ -82,7 +82,8 @@ def speed(rows: int, dim: int, k: int, passes: int | None) -> None:
     found = {f"clipkit cluster, --init {init}": one for init, one in mine.items()}
     found["faiss, trained on all"] = child(__file__, "theirs", json.dumps([rows, dim, k, iterations, rows]))
     if sample < rows:
-        less = child(__file__, "theirs", json.dumps([rows, dim, k, iterations, sample]))
+        on_less = json.dumps([rows, dim, k, iterations, sample])
+        found[f"faiss, trained on {sample:,}"] = child(__file__, "theirs", on_less)
     print(facts("faiss-cpu", "numpy"))
     done = mine["random"]["passes"]
     print(f"{rows:,} x {dim}, k {k:,}; a sample of {sample:,}, {iterations} iterations at most, then {done} passes\n")

@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipkit.api import run
+from clipkit.features import kmeans
 from clipkit.features.centroids import Centroids
 from clipkit.features.inline import pack
 from clipkit.features.store import describe_identity
 from clipkit.features.writer import Layout, StoreSink
 from clipkit.models.load import load
+from clipkit.pipeline import store_records
+from clipkit.stages.cluster import AssignClusters, Cluster
 from tests.conftest import Result, Runner
 
 CENTRES, EACH = 5, 12
@@ -256,6 +260,19 @@ def test_centroids_that_do_not_fit(clipkit: Runner, tmp_path: Path) -> None:
         (tmp_path / "bad").write_bytes((tmp_path / "narrow.safetensors").read_bytes()[:-5])
         failed = clipkit("cluster", "--centroids", name, stdin=given)
         assert failed.code == 1 and said in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_two_levels_from_the_stage_to_the_file_and_back(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kmeans, "TWO_LEVELS_FROM", 10)
+    stage, path = Cluster({"k": 13, "features": str(store)}), str(tmp_path / "c.safetensors")
+    lines = [record.encode() for record in run(stage, store_records(str(store)))]
+    stage.save(path)
+    assert stage.facts["groups"] == len(Centroids.load(path).groups.rows) == 4  # type: ignore[union-attr]
+    assert stage.facts["k"] == 13
+    again = AssignClusters({"centroids": path, "features": str(store)})
+    assert [record.encode() for record in run(again, store_records(str(store)), workers=2)] == lines
 
 
 @pytest.mark.parametrize("assigning", [False, True])
