@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
 
 # What a plan shows on a terminal.
 PLAN_COLUMNS = (
-    Column("", 5, lambda r: str(r.get("kind"))),
+    Column("", 5, lambda r: str(r.get("kind")), right=True),
     Column("t or entry", 28, lambda r: _number(r.get("t")) if "t" in r else str(r.get("entry") or "")),
     Column("keeps or count", 14, lambda r: f"{r.get('expected', r.get('count')) or 0:,.0f}", right=True),
     Column("part or p", 9, lambda r: _part(r.get("fraction", r.get("p"))), right=True),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 import ahocorasick
+
+_NUMBER = itemgetter(1)  # of an end in the text and a number
 
 
 class Matcher:
@@ -38,7 +41,7 @@ class Matcher:
         """The numbers of the patterns that a text contains."""
         if self.empty:
             return set()
-        found = {number for _, number in self._automaton.iter(text)}
+        found = set(map(_NUMBER, self._automaton.iter(text)))  # no step of Python a hit
         if self._several:
             for stand_in in found & self._several.keys():
                 found.remove(stand_in)

@@ -43,8 +43,9 @@ def spaced(text: str) -> str:
     text = f" {text} "
     for mark in _WRAPPED:
         text = text.replace(mark, f" {mark} ")
-    for space in _SPACES:
-        text = text.replace(space, " ")
+    if not text.isprintable():  # most are, which is sooner seen
+        for space in _SPACES:
+            text = text.replace(space, " ")
     return text
 
 
