@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, list[str]] = {
         "--lenient",
         "--no-cache",
     ],
+    "concepts count": ["--concepts", "red,green", "--by", "image", "--no-cache"],
     "concepts curve": [
         "--counts",
         str(CASES / "concepts-curve/answers/counts.jsonl"),
@@ -65,14 +66,19 @@ ARGUMENTS: dict[str, list[str]] = {
 PRINT_NO_RECORDS = (
     "balance count",
     "cluster describe",
+    "concepts count",
     "concepts curve",
     "concepts synonyms",
+    "concepts tail",
     "explain",
     "pack",
     "stats",
     "validate",
 )
-EXIT_CODES = {"explain": (0, 1, 4)}  # 1: the source has no record of that id
+EXIT_CODES = {
+    "concepts tail": (1,),  # these are no counts
+    "explain": (0, 1, 4),  # 1: the source has no record of that id
+}
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]
 
 
