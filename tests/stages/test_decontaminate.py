@@ -238,7 +238,7 @@ def test_benchmarks_that_cannot_be(clipkit: Runner, photos: Path, tmp_path: Path
     jsonl(tmp_path / "broken.jsonl", [{"id": "a", "image": "missing.png"}, {"id": "b", "text": "no image"}])
     assert clipkit("embed", photos / "test", "-o", "store", "--only", "image").code == 0
 
-    def refused(*args: str) -> str:
+    def refused(*args: str | Path) -> str:
         done = clipkit("decontaminate", photos / "pool", "-o", "out.jsonl", "--overlaps", "o.jsonl", *args)
         assert done.code in (1, 2) and done.stdout == ""
         assert not (tmp_path / "out.jsonl").exists() and not list(tmp_path.glob("o.jsonl*"))
@@ -271,7 +271,7 @@ def test_a_store_of_another_model_is_refused(clipkit: Runner, photos: Path, tmp_
 def test_records_that_cannot_be_compared(clipkit: Runner, photos: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes((photos / "pool/00.png").read_bytes()[:500])
-    pool = [
+    pool: list[dict[str, Any]] = [
         {"id": "text", "text": "no image"},
         {"id": "broken", "image": str(broken)},
         {"id": "missing", "image": "missing.png"},
@@ -292,7 +292,10 @@ def test_records_that_cannot_be_compared(clipkit: Runner, photos: Path, tmp_path
 
 
 def test_an_item_that_cannot_be_read_is_told_of(clipkit: Runner, photos: Path, tmp_path: Path) -> None:
-    items = [{"id": "a", "image": "missing.png"}, {"id": "b", "image": str(photos / "pool/03.png")}]
+    items: list[dict[str, Any]] = [
+        {"id": "a", "image": "missing.png"},
+        {"id": "b", "image": str(photos / "pool/03.png")},
+    ]
     jsonl(
         tmp_path / "eval.jsonl",
         [*items, {"id": "c", "image": "x", "error": {"verb": "v", "type": "t", "message": "m"}}],
@@ -338,8 +341,8 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path) -> No
     again = [*base, "o.jsonl", "-o", "out.jsonl", "--report", "r.json", "--resume"]
     resumed = clipkit(*again, stdin=given)
     assert resumed.code == 0, resumed.stderr
-    for one, other in (("out.jsonl", "fresh.jsonl"), ("o.jsonl", "fo.jsonl")):
-        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes() != b""
+    for one, same in (("out.jsonl", "fresh.jsonl"), ("o.jsonl", "fo.jsonl")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / same).read_bytes() != b""
     ours, theirs = (json.loads((tmp_path / name).read_text()) for name in ("r.json", "f.json"))
     assert ours["run"]["reused"] >= 4
     assert {name: ours[name] for name in ("counts", "drops", "facts")} == {
