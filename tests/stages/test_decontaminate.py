@@ -387,6 +387,7 @@ def test_a_stopped_run_leaves_no_overlaps(photos: Path, tmp_path: Path) -> None:
 # Real pictures
 
 
+@pytest.mark.slow
 def test_planted_copies(clipkit: Runner, shared_data: Path, tmp_path: Path) -> None:
     """Each of 36 photos is a benchmark's; its ten transforms and 320 unrelated pictures are the pool."""
     folder = shared_data / "neardup"
@@ -416,6 +417,7 @@ def test_planted_copies(clipkit: Runner, shared_data: Path, tmp_path: Path) -> N
     assert all(one >= least for one, least in zip(seen, floor, strict=True)), dict(zip(TRANSFORMS, seen, strict=True))
 
 
+@pytest.mark.slow
 def test_human_truth(shared_data: Path, clipkit: Runner, tmp_path: Path) -> None:
     """CIFAR-10's train pictures against its test pictures: people called 146 pairs near, 23 similar."""
     folder = shared_data / "classification/cifar10"
