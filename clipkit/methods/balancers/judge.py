@@ -15,6 +15,7 @@ from clipkit.stream.stage import Drop, Outcome
 
 STEPS = ("no-entry", "not-sampled")
 NO_ENTRY, NOT_SAMPLED = range(2)
+_TOLD = 8  # languages whose t is said
 
 
 class Judge:
@@ -78,7 +79,8 @@ class Judge:
         """A line about t, and how many records it keeps."""
         expected, error = self.counts.expected(self.limits)
         estimated = f", estimated within {error:,.0f}" if error else ""
-        t = ", ".join(f"{name} {t:.9g}".strip() for name, t in sorted(self.limits.by_language.items())[:8])
+        each = [f"{name} {t:.9g}".strip() for name, t in sorted(self.limits.by_language.items())]
+        t = ", ".join(each[:_TOLD]) + (", ..." if len(each) > _TOLD else "") or "undecided"
         return (
             f"t {t}: {expected.total:,.0f} of {self.counts.records:,} records expected, "
             f"give or take {expected.deviation:,.0f}{estimated}"
