@@ -100,8 +100,9 @@ def cluster(
     order: int64 [n], the vectors in an order that hangs on nothing but their ids, so that the result doesn't depend on
     the order of the input. The first 32 k of them, at least 32,768 and at most 262,144 (or k), are the sample: 20
     iterations on it at most. passes: iterations over all vectors after that, fewer if nothing changes any more; None:
-    3, or none where the sample is all. init: `random` starts from the first k distinct vectors of the order,
-    `k-means++` draws them with `seed` from its first 65,536. model, by, spherical: as `Centroids` has them.
+    3, or none where the sample is all and there is one level. init: `random` starts from the first k distinct vectors
+    of the order, `k-means++` draws them with `seed` from its first 65,536. model, by, spherical: as `Centroids` has
+    them.
 
     A cluster that an iteration finds empty is moved to the vector farthest from its centroid (the earlier in the order
     if two are): none stays empty for long, unless there are fewer distinct vectors than clusters.
@@ -112,11 +113,11 @@ def cluster(
     """
     k = max(min(k, len(vectors)), 1)
     how = _How(model, by, spherical, init, seed)
-    sampled = _sample_size(len(vectors), k)
     train = _trained if k < TWO_LEVELS_FROM else _two_levels
-    centroids, done = train(vectors, order, k, how), 0
+    centroids, sampled = train(vectors, order, k, how)
     if passes is None:
-        passes = PASSES if sampled < len(vectors) else 0
+        passes = PASSES if sampled < len(vectors) or centroids.groups else 0
+    done = 0
     for _ in range(passes):
         better = _iterate(centroids, vectors, order)
         if np.array_equal(better.rows, centroids.rows):
@@ -143,11 +144,11 @@ def _sample_size(n: int, k: int) -> int:
     return min(n, max(k, min(max(_TRAINED_ON * k, _LEAST_SAMPLE), _SAMPLE)))
 
 
-def _trained(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> Centroids:
-    """k centroids from the first vectors of the order, all in one level."""
+def _trained(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> tuple[Centroids, int]:
+    """k centroids from the first vectors of the order, all in one level; and how many those are."""
     order = order[: _sample_size(len(order), k)]
     if not len(order):
-        return how.centroids(np.zeros((k, vectors.dim), np.float32))
+        return how.centroids(np.zeros((k, vectors.dim), np.float32)), 0
     chosen = _plus_plus(vectors, order, k, how.seed) if how.init == "k-means++" else _first(vectors, order, k)
     centroids = how.centroids(vectors.take(chosen))
     by_place = np.argsort(order)  # so that the sample is read from front to end
@@ -157,7 +158,7 @@ def _trained(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> Centroid
         if np.array_equal(better.rows, centroids.rows):
             break
         centroids = better
-    return centroids
+    return centroids, len(order)
 
 
 def _first(vectors: Vectors, order: np.ndarray, k: int) -> np.ndarray:
@@ -257,9 +258,9 @@ def _farthest(centroids: Centroids, vectors: Vectors, order: np.ndarray, count: 
     return np.array(list(chosen.values()), np.int64)
 
 
-def _two_levels(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> Centroids:
-    """k centroids, those of each group trained on its own vectors."""
-    coarse = _trained(vectors, order, round(math.sqrt(k)), how)
+def _two_levels(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> tuple[Centroids, int]:
+    """k centroids, those of each group trained on its own vectors; and how many vectors that were in all."""
+    coarse, _ = _trained(vectors, order, round(math.sqrt(k)), how)
     group = assign(coarse, vectors)[0]
     seats = shared_out(np.bincount(group, minlength=len(coarse)), k)
     by_group = order[np.argsort(group[order], kind="stable")]  # within a group as in the order
@@ -267,10 +268,11 @@ def _two_levels(vectors: Vectors, order: np.ndarray, k: int, how: _How) -> Centr
     parts = []
     for number in np.flatnonzero(seats):
         members = by_group[ends[number - 1] if number else 0 : ends[number]]
-        parts.append(_trained(vectors, members, int(seats[number]), how).rows)
+        parts.append(_trained(vectors, members, int(seats[number]), how))
     kept = seats > 0
     starts = np.cumsum([0, *seats[kept]])
-    return how.centroids(np.concatenate(parts), Groups(coarse.rows[kept], starts))
+    rows = np.concatenate([centroids.rows for centroids, _ in parts])
+    return how.centroids(rows, Groups(coarse.rows[kept], starts)), sum(sampled for _, sampled in parts)
 
 
 def shared_out(sizes: np.ndarray, k: int) -> np.ndarray:
