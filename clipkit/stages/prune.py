@@ -229,10 +229,9 @@ class Prune(_Pruning, VectorStage):
         k = min(self.config["k"] or self.pruner.default_k(len(heads)), len(heads))
         order = np.argsort(drawn, kind="stable")
         model, by = str(self.encoder.identity), self.config["by"]
-        centroids = kmeans.fit(vectors, order, k, model=model, by=by)
-        cluster, distance = kmeans.assign(centroids, vectors)
-        hits = self._hits(centroids)
-        return Pool(cluster, np.round(distance, _DIGITS), drawn, score, len(centroids), hits, centroids)
+        made = kmeans.cluster(vectors, order, k, model=model, by=by)
+        distance, hits = np.round(made.distance, _DIGITS), self._hits(made.centroids)
+        return Pool(made.nearest, distance, drawn, score, len(made.centroids), hits, made.centroids)
 
     def _hits(self, centroids: Centroids) -> np.ndarray | None:
         reference = self._reference
