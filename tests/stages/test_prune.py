@@ -22,6 +22,7 @@ from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.features import kmeans
 from clipkit.features.centroids import Centroids
 from clipkit.features.inline import pack
+from clipkit.features.kmeans import Fitted
 from clipkit.features.writer import Layout, StoreSink
 from clipkit.models.load import load
 from clipkit.stages.prune import Prune, PruneRecords
@@ -141,13 +142,12 @@ def clustered(tmp_path: Path) -> tuple[list[dict[str, Any]], str]:
     encoder = load("lite")
     features = encoder.encode_texts(texts)
     rows = mapped(features)
-    centroids = kmeans.fit(rows, np.arange(len(rows)), 4, model=str(encoder.identity), by="text")
+    made = kmeans.cluster(rows, np.arange(len(rows)), 4, model=str(encoder.identity), by="text")
     path = str(tmp_path / "centroids.safetensors")
-    centroids.save(path)
-    nearest, distance = kmeans.assign(centroids, rows)
+    made.centroids.save(path)
     return [
-        {**record, "cluster": {"id": int(i), "dist": round(float(d), 6)}, "via": {"cluster": centroids.via}}
-        for record, i, d in zip(records(), nearest, distance, strict=True)
+        {**record, "cluster": {"id": int(i), "dist": round(float(d), 6)}, "via": {"cluster": made.centroids.via}}
+        for record, i, d in zip(records(), made.nearest, made.distance, strict=True)
     ], path
 
 
@@ -159,7 +159,8 @@ def test_clusters_of_the_records_choose_as_those_made_here(
     config = {name: value for name, value in METHODS[method].items() if name != "k"}
     by_records = PruneRecords({"method": method, **config, "centroids": path})
     left = kept(by_records, given)
-    monkeypatch.setattr(kmeans, "fit", lambda *_, **__: Centroids.load(path))
+    made = Centroids.load(path)
+    monkeypatch.setattr(kmeans, "cluster", lambda rows, *_, **__: Fitted(made, *kmeans.assign(made, rows), 0, 0))
     here = stage(method)
     assert kept(here, records()) == left
     assert {**here.facts, "seed": 0} == {**by_records.facts, "seed": 0}
