@@ -27,7 +27,7 @@ VERBS = {
     ],
     "concepts count": ["concepts", "count", "RECORDS", "--concepts", "@CONCEPTS"],
 }
-EVAL_ROWS = 5_000
+EVAL_ROWS = 2_000
 
 
 def make(folder: Path, rows: int, captions: Path) -> None:
