@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from clipkit.errors import UsageError
-from clipkit.methods.balancers.captions import Reader
+from clipkit.methods.balancers.captions import Reader, is_language
 from clipkit.methods.balancers.counts import Counts, load_counts
 from clipkit.methods.balancers.entries import Entries, load_entries
 from clipkit.methods.balancers.judge import NO_ENTRY, NOT_SAMPLED, STEPS, Judge, chosen_limits, facts_of
@@ -20,7 +20,7 @@ from clipkit.stream.rows import Columns
 from clipkit.stream.selecting import HELD, Selecting
 from clipkit.stream.sink import FileSink
 from clipkit.stream.spool import Rows
-from clipkit.stream.stage import Outcome, Row
+from clipkit.stream.stage import Outcome, Row, Stage
 from clipkit.stream.table import Column
 from clipkit.stream.whole import WholeStage
 
@@ -116,7 +116,28 @@ def _entries(config: Mapping[str, Any]) -> Entries:
     return load_entries(config["metadata"], per_language=config["per_language"])
 
 
-class Balance(Selecting):
+class _Deciding(Stage):
+    """What the stages that keep or drop share: what they say of their t, always where it was worked out."""
+
+    verb: ClassVar[str] = "balance"
+    adds: ClassVar[tuple[str, ...]] = ("texts", "drop")
+    steps = STEPS
+    _judge: Judge | None = None  # once the counts are known
+
+    @property
+    def notices(self) -> list[str]:
+        return [self._judge.told] if self._judge and self.config["t"] is None else []
+
+    @property
+    def results(self) -> list[str]:
+        return [self._judge.told] if self._judge and self.config["t"] is not None else []
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self._judge.facts if self._judge else {}
+
+
+class Balance(_Deciding, Selecting):
     """Keeps records by the counts of files: each caption with the probability 1 - prod(1 - t / max(count, t)).
 
     config: counts, paths of what `BalanceCount` wrote; metadata, language (or "") -> a file of entries, {} for
@@ -125,50 +146,37 @@ class Balance(Selecting):
     seed; mark: dropped records say their probability.
     """
 
-    verb: ClassVar[str] = "balance"
-    adds: ClassVar[tuple[str, ...]] = ("texts", "drop")
     defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "counts": []}
-    steps = STEPS
 
     def setup(self) -> None:
         entries = _entries(self.config)
         self._reader = Reader(self.config, entries)
         self._judge = Judge(self.config, load_counts(self.config["counts"], entries, _settings(self.config)))
 
-    @property
-    def notices(self) -> list[str]:
-        return [self._judge.told] if self.config["t"] is None else []
-
-    @property
-    def results(self) -> list[str]:
-        return [] if self.config["t"] is None else [self._judge.told]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return self._judge.facts
-
     def process(self, items: list[Any]) -> list[Outcome]:
         return [self._decide(record) for record in items]
 
     def _decide(self, record: Record) -> Outcome:
+        assert self._judge is not None
         language, captions = self._reader.read(record)
         return self._judge.decide(record, language, [found if judged else () for judged, found in captions])
 
     def row_test(self, columns: Columns) -> Callable[[Any], int] | None:
         if self.config["per"]:
             return None  # a record may change
+        assert self._judge is not None
         (text,) = columns.want("text", str | None) or ("",)
         (lang,) = (columns.want("lang", str | None) if self.config["per_language"] else None) or ("",)
         find, passes = self._reader.entries.find, self._judge.passes
 
         def test(row: Any) -> int:
+            name, caption = row.id or row.uid or row.key, getattr(row, text)
             language = getattr(row, lang) if lang else ""
-            found = find(getattr(row, text), language)
+            if not name or caption is None or (lang and not is_language(language)):
+                raise ValueError("its line is its name, or it is told what it lacks")
+            found = find(caption, language)
             if not found:
                 return NO_ENTRY
-            name = row.id or row.uid or row.key
-            if not name:
-                raise ValueError("a record without an id goes by its line")
             if not name.isascii():
                 name = unicodedata.normalize("NFC", name)
             return HELD if passes(name, 0, found, language) else NOT_SAMPLED
@@ -195,32 +203,18 @@ class _Counting(WholeStage):
         self.counts = Counts.of(rows, self._entries, _settings(self.config))
 
 
-class BalanceWhole(_Counting):
+class BalanceWhole(_Deciding, _Counting):
     """As Balance, with the counts of the records themselves. config: as of Balance, without counts."""
 
-    verb: ClassVar[str] = "balance"
-    adds: ClassVar[tuple[str, ...]] = Balance.adds
     defaults: ClassVar[dict[str, Any]] = DEFAULTS
-    steps = STEPS
 
     def learn(self, rows: Rows) -> None:
         super().learn(rows)
         assert self.counts is not None
         self._judge = Judge(self.config, self.counts)
 
-    @property
-    def notices(self) -> list[str]:
-        return [self._judge.told] if self.config["t"] is None else []
-
-    @property
-    def results(self) -> list[str]:
-        return [] if self.config["t"] is None else [self._judge.told]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        return self._judge.facts if self.counts else {}
-
     def decide(self, record: Record, row: bytes, number: int) -> Outcome:
+        assert self._judge is not None
         language, captions = unpack(row, per_language=self.config["per_language"])
         return self._judge.decide(record, language, list(captions))
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +21,11 @@ from clipkit.api import run
 from clipkit.errors import RecordError, UsageError
 from clipkit.methods.balancers.entries import load_entries, spaced
 from clipkit.methods.balancers.metaclip import drawn, keep_probability
-from clipkit.stages.balance import BalanceCount, BalancePlan, BalanceWhole, parse_metadata
+from clipkit.stages.balance import Balance, BalanceCount, BalancePlan, BalanceWhole, parse_metadata
 from clipkit.stream.record import Record
+from clipkit.stream.rows import Columns
+from clipkit.stream.selecting import HELD
+from clipkit.stream.stage import Drop
 
 ANIMALS = ["ant", "bee", "cat", "dog", "eel", "fox"]
 
@@ -145,6 +149,71 @@ def test_counts_of_parts_give_the_one_run(flags: list[str], clipkit: Any, tmp_pa
     assert clipkit("balance", *given, *flags, "--mark").lines == marked
 
 
+NAMES = ["a", "e\u0301", "\u00e9", "", None, 7, "a/b"]
+SAID = ["a cat", "a dog and an ant", "None", "", "nothing", None, 7, ["a cat"], "ant\u2028ant", "a cat, a caf\u00e9"]
+CODES = ["en", "de", "", None, 3, "zh-Hant-HK-aaaa", "en\0", "\u4e2d", "fr"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"id": st.sampled_from(NAMES), "text": st.sampled_from(SAID), "lang": st.sampled_from(CODES)}
+    ),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_a_row_is_decided_as_its_record_is(
+    counted: dict[bool, Balance], fields: dict[str, Any], per_language: bool, seed: int
+) -> None:
+    """Where a block of lines is decided at once: the same, or the row is given up for the record."""
+    stage = counted[per_language]
+    stage.config["seed"] = seed
+    columns = Columns()
+    test = stage.row_test(columns)
+    assert test is not None
+    line = json.dumps(fields).encode()
+    try:
+        code = test(msgspec.json.decode(line, type=columns.row()))
+    except Exception:
+        return
+    (outcome,) = stage.process([Record.parse(line)])
+    if code == HELD:
+        assert isinstance(outcome, Record) and outcome.line == line
+    else:
+        assert isinstance(outcome, Drop) and outcome.reason == stage.steps[code]
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Balance]:
+    """balance by counts of a file, without and with languages; None is an entry, too."""
+    folder = tmp_path_factory.mktemp("counted")
+    metadata = {"": str(write(folder / "animals.txt", [*ANIMALS, "None"]))}
+    records = [one | {"lang": ["en", "de"][n % 2]} for n, one in enumerate(corpus(100))]
+    stages = {}
+    for per_language in (False, True):
+        config = {"metadata": metadata, "per_language": per_language}
+        written = run(BalanceCount(config), [Record(one) for one in records])
+        counts = write(folder / f"{per_language}.counts", [r.encode().decode() for r in written])
+        stages[per_language] = Balance({**config, "t": 3, "counts": [str(counts)]})
+        stages[per_language].setup()
+    return stages
+
+
+def test_what_a_record_lacks_is_told_by_counts_too(clipkit: Any, tmp_path: Path) -> None:
+    write(tmp_path / "entries.txt", ["dog", "None"])
+    lacking: list[dict[str, Any]] = [{"lang": "en"}, {"text": None, "lang": "en"}, {"text": "a dog"}]
+    odd = [{"text": "a dog", "lang": ""}, {"text": "a dog", "error": {"type": "x"}}, {"text": "a dog", "lang": "en"}]
+    rows = [{"text": "a dog", "lang": "en"}, *lacking, *odd]
+    jsonl(tmp_path / "all.jsonl", [{"id": str(n)} | row for n, row in enumerate(rows)])
+    for flags in (["--metadata", "entries.txt"], ["--metadata", "entries.txt", "--per-language"]):
+        given = ["all.jsonl", *flags, "--on-error", "keep"]
+        clipkit("balance", "count", *given, "-o", "counts", "--lenient")
+        whole = clipkit("balance", *given, "--t", "1")
+        streamed = clipkit("balance", *given, "--t", "1", "--counts", "counts")
+        assert (streamed.code, streamed.stdout) == (whole.code, whole.stdout) and whole.code == 3
+        assert sum("missing-field" in line for line in whole.lines) == len(flags)
+
+
 def test_saved_counts_are_those_that_count_writes(clipkit: Any, tmp_path: Path) -> None:
     write(tmp_path / "animals.txt", ANIMALS)
     jsonl(tmp_path / "all.jsonl", corpus())
@@ -265,6 +334,7 @@ def test_each_language_has_a_t_of_its_own(clipkit: Any, tmp_path: Path) -> None:
         ({"id": "a", "text": "a"}, {"per_language": True}, "no field 'lang'"),
         ({"id": "a", "text": "a", "lang": "\u4e2d"}, {"per_language": True}, "a language code"),
         ({"id": "a", "text": "a", "lang": ""}, {"per_language": True}, "a language code"),
+        ({"id": "a", "text": "a", "lang": "en\0"}, {"per_language": True}, "a language code"),
     ],
 )
 def test_records_that_cannot_be_judged(
@@ -274,6 +344,12 @@ def test_records_that_cannot_be_judged(
         with pytest.raises(RecordError, match=said) as raised:
             list(run(stage({"metadata": animals, "t": 1, **config}), [Record(record)]))
         assert said != "no field 'lang'" or "score --by lang" in str(raised.value.hint)
+
+
+def test_a_lang_that_is_no_language_is_refused_before_memory_is_full(animals: dict[str, str]) -> None:
+    records = (Record({"id": str(n), "text": "a cat", "lang": f"user{n}"}) for n in range(1001))
+    with pytest.raises(UsageError, match="more than 1,000 values, such as user0"):
+        list(run(BalanceCount({"metadata": animals, "per_language": True}), records))
 
 
 # What is asked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from clipkit.methods.balancers.rows import LANGUAGE_BYTES, pack, sample_ticket
 from clipkit.stream.fieldnames import mapping_hint, missing_field
 from clipkit.stream.hashing import name_of, share
 from clipkit.stream.record import Record
+
+_LANGUAGE = re.compile(f"[A-Za-z0-9_-]{{1,{LANGUAGE_BYTES}}}")
 
 
 def captions_of(record: Record, per: str | None) -> list[str]:
@@ -38,9 +41,14 @@ def language_of(record: Record) -> str:
     if language is None:
         error = missing_field("lang", record)
         raise RecordError(error.kind, error.message, "clipkit score --by lang writes it")
-    if not isinstance(language, str) or not language.isascii() or not 0 < len(language) <= LANGUAGE_BYTES:
+    if not is_language(language):
         raise RecordError("bad-field", f"lang: expected a language code such as 'en', not {language!r}")
-    return language
+    return str(language)
+
+
+def is_language(value: Any) -> bool:
+    """Whether it can be a language code: letters, digits, - and _, as `en`, `pt-BR` and `zho_Hans` are."""
+    return isinstance(value, str) and _LANGUAGE.fullmatch(value) is not None
 
 
 class Reader:

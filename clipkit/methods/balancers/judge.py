@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from clipkit.errors import UsageError
@@ -70,11 +71,11 @@ class Judge:
         if record.get("text") not in kept:
             record.add("text", kept[0], self._via)
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         return facts_of(self.counts, self.limits)
 
-    @property
+    @cached_property
     def told(self) -> str:
         """A line about t, and how many records it keeps."""
         expected, error = self.counts.expected(self.limits)

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from clipkit.errors import UsageError
 from clipkit.methods.balancers.metaclip import Lists
 from clipkit.stream.hashing import ticket
 from clipkit.stream.spool import Rows
 
 LANGUAGE_BYTES = 12
+MOST_LANGUAGES = 1000  # MetaCLIP 2 has 329; each takes 8 bytes an entry
 _TICKET_BYTES = 8
 _JUDGED, _COUNTED = 0xFFFFFFFF, 0xFFFFFFFE  # either begins a caption; entries are numbered below
 _BLOCK = 1 << 16  # rows unpacked at once
@@ -50,7 +52,7 @@ def unpack(row: bytes, *, per_language: bool) -> tuple[str, list[list[int]]]:
 
 
 class Counter:
-    """Counts rows, in blocks of them.
+    """Counts rows, in blocks of them. Raises UsageError for more than MOST_LANGUAGES languages.
 
     texts: captions so far. found: language ("" for all) -> how many captions contain each entry, i64 [entries].
     """
@@ -98,6 +100,9 @@ class Counter:
             return np.zeros(len(heads), np.int64)
         spelt, inverse = np.unique(np.ascontiguousarray(heads).view(f"S{LANGUAGE_BYTES}").ravel(), return_inverse=True)
         numbers = [self._numbers.setdefault(one.decode(), len(self._numbers)) for one in spelt.tolist()]
+        if len(self._numbers) > MOST_LANGUAGES:
+            said = f"`lang` has more than {MOST_LANGUAGES:,} values, such as {', '.join(sorted(self._numbers)[:3])}"
+            raise UsageError(said, "--per-language goes by language codes: name their field with --map lang=FIELD")
         return np.asarray(numbers, np.int64)[inverse]
 
     def _count(self, entries: np.ndarray, languages: np.ndarray) -> None:
