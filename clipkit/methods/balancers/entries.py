@@ -13,7 +13,7 @@ from typing import Any
 from clipkit.errors import UsageError
 from clipkit.text.labels import is_text
 from clipkit.text.matching import Matcher
-from clipkit.text.wordnet import nouns
+from clipkit.text.wordnet import lemmas
 
 WORDNET = "wordnet-nouns"
 FORMS = "a text file with one entry a line, or a JSON list of strings"
@@ -130,7 +130,7 @@ def load_entries(files: Mapping[str, str], *, per_language: bool = False) -> Ent
     per_language: MetaCLIP 2's spacing. Raises UsageError for a file that cannot be read or holds no entry.
     """
     if not files:
-        return Entries({"": nouns().lemmas()}, unspaced=per_language, name=WORDNET)
+        return Entries({"": lemmas()}, unspaced=per_language, name=WORDNET)
     name = "+".join(Path(path).name for path in files.values())
     return Entries({lang: _read(path) for lang, path in files.items()}, unspaced=per_language, name=name)
 
