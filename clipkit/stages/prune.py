@@ -104,9 +104,10 @@ class _Pruning(WholeStage):
         value = record.lookup(name)
         if value is None:
             return math.nan
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise RecordError("bad-field", f"field {name!r} is not a number", "see --best-by")
-        return float(value)
+        score = _double(value)
+        if math.isnan(score):
+            raise RecordError("bad-field", f"field {name!r} is no number, or too large a one", "see --best-by")
+        return score
 
     def learn(self, rows: Rows) -> None:
         self._pool = pool = self.pool(rows)
@@ -286,17 +287,18 @@ class PruneRecords(_Pruning):
         if said is None:
             raise RecordError("missing-field", "no field 'cluster'", _WRITES)
         number = said.get("id") if isinstance(said, dict) else None
-        distance = said.get("dist") if isinstance(said, dict) else None
-        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(distance, int | float):
+        distance = _double(said.get("dist")) if isinstance(said, dict) else math.nan
+        if not isinstance(number, int) or isinstance(number, bool) or math.isnan(distance):
             raise RecordError("bad-field", "field 'cluster' is not {id, dist}", _WRITES)
         maker = via.get("cluster") if isinstance(via, dict) else None
         if maker != made.via:
             whose = f"by {maker}" if maker else "nobody knows by whom"
             message = f"its cluster was found {whose}; --centroids {self.config['centroids']} is {made.via}"
             raise RecordError("other-clusters", message, "name the file that clipkit cluster saved with these records")
-        if not 0 <= number < len(made) or not -1e-6 <= distance < math.inf:
-            raise RecordError("bad-field", f"there is no cluster {number} at distance {distance} among {len(made):,}")
-        return number, float(distance)
+        if not 0 <= number < len(made) or distance < -1e-6:
+            message = f"there is no cluster {number!r:.40} at distance {distance} among {len(made):,}"
+            raise RecordError("bad-field", message)
+        return number, distance
 
     def pool(self, rows: Rows) -> Pool:
         heads, made = self.layout.heads([rows]), self._centroids
@@ -325,6 +327,16 @@ def prune(config: dict[str, Any], runtime: dict[str, Any]) -> Stage:
     names = (*_Pruning.defaults, "method")
     clusters = {"centroids": config["centroids"]} if found.needs_clusters else {}
     return PruneRecords({**{name: config[name] for name in names}, **clusters}, runtime)
+
+
+def _double(value: Any) -> float:
+    """A number of a record as f64; NaN for what is none, or a whole number beyond all doubles."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _number(value: Any) -> Any:

@@ -173,6 +173,9 @@ def test_clusters_of_the_records_choose_as_those_made_here(
         ({"cluster": None}, "missing-field", "no field 'cluster'"),
         ({"cluster": 3}, "bad-field", "not {id, dist}"),
         ({"cluster": {"id": True, "dist": 0.1}}, "bad-field", "not {id, dist}"),
+        ({"cluster": {"id": 1, "dist": True}}, "bad-field", "not {id, dist}"),
+        ({"cluster": {"id": 1, "dist": 10**400}}, "bad-field", "not {id, dist}"),
+        ({"cluster": {"id": 10**400, "dist": 0.1}}, "bad-field", "no cluster 10{39} at distance"),
         ({"cluster": {"id": 4, "dist": 0.1}}, "bad-field", "no cluster 4"),
         ({"cluster": {"id": -1, "dist": 0.1}}, "bad-field", "no cluster -1"),
         ({"cluster": {"id": 1, "dist": -0.1}}, "bad-field", "distance -0.1"),
@@ -258,8 +261,13 @@ def test_scores_that_are_not_there() -> None:
     with pytest.raises(UsageError, match=r"no record has a field 'scores\.y'") as raised:
         kept(stage("tldr", options={"best_by": "scores.y"}), records())
     assert raised.value.hint == "did you mean 'scores.x'?"
-    given[4]["scores"] = {"x": "high"}
-    with pytest.raises(RecordError, match="not a number"):
+
+
+@pytest.mark.parametrize("value", ["high", True, 10**400])
+def test_a_score_that_is_no_number(value: Any) -> None:
+    given = records()
+    given[4]["scores"] = {"x": value}
+    with pytest.raises(RecordError, match=r"'scores\.x' is no number, or too large a one"):
         kept(stage("tldr"), given, on_error="fail")
 
 
