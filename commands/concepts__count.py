@@ -55,7 +55,13 @@ def run(
     listed, sides = read_concepts(concepts), parse_by(by)
     config = {"names": list(listed.names), "groups": [list(group) for group in listed.groups]}
     if "image" not in sides:
-        for flag, given in (("--threshold", threshold), ("--template", template), ("--features", features)):
+        image_flags = {
+            "--threshold": threshold,
+            "--template": template,
+            "--features": features,
+            "--model": model.model,
+        }
+        for flag, given in image_flags.items():
             if given is not None:
                 raise UsageError(f"{flag} is about images, which are not counted", "add --by text,image")
         return pipeline.stream(CountConcepts(config), io, columns=COUNT_COLUMNS)

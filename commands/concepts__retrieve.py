@@ -49,8 +49,9 @@ def run(
     from clipkit.stream.table import Column
     from clipkit.text.templates import resolve_templates
 
-    if rank == "random" and (template or features):
-        raise UsageError(f"--rank random uses no {'--template' if template else '--features'}", "leave it out")
+    for flag, given in (("--template", template), ("--features", features), ("--model", model.model)):
+        if rank == "random" and given is not None:
+            raise UsageError(f"--rank random uses no {flag}", "leave it out")
     if rank != "random" and seed is not None:
         raise UsageError("--seed is for --rank random", "the best are the best by any seed")
     asked = {

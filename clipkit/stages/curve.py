@@ -191,9 +191,9 @@ def _of_class(record: Record) -> tuple[list[str], float, float]:
         raise RecordError("missing-field", "it has an accuracy and no class", f"name it in one of {', '.join(_NAMED)}")
     accuracy, answers = record["accuracy"], 1 if record.get("n") is None else record["n"]
     if not _is_number(accuracy) or not 0 <= accuracy <= 1:
-        raise RecordError("bad-field", f"field 'accuracy' is no share from 0 to 1: {accuracy!r}")
+        raise RecordError("bad-field", f"field 'accuracy' is no share from 0 to 1: {accuracy!r:.60}")
     if not _is_number(answers) or not 0 < answers <= 2**53:
-        raise RecordError("bad-field", f"field 'n' is no number of answers: {answers!r}")
+        raise RecordError("bad-field", f"field 'n' is no number of answers: {answers!r:.60}")
     return [name], float(accuracy * answers), float(answers)
 
 

@@ -88,6 +88,7 @@ def test_a_record_without_a_caption_fails(clipkit: Runner, tmp_path: Path) -> No
         (("--concepts", "cat", "--threshold", "0.5"), "--threshold is about images"),
         (("--concepts", "cat", "--by", "image", "--threshold", "1"), "above 0 and below 1"),
         (("--concepts", "cat", "--features", "store"), "--features is about images"),
+        (("--concepts", "cat", "--model", "lite"), "--model is about images"),
         (("--concepts", "!"), "no letter or digit"),
         (("--concepts", "@none.txt"), "none.txt"),
     ],

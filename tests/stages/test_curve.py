@@ -95,6 +95,7 @@ def test_classes_by_count_with_their_distance_from_the_line(counts: str) -> None
         ({"accuracy": 0.5}, "no class"),
         ({"id": "cat", "accuracy": 50}, "from 0 to 1"),
         ({"id": "cat", "accuracy": True}, "from 0 to 1"),
+        ({"id": "cat", "accuracy": 10**400}, "from 0 to 1: 10{59}$"),
         ({"id": "cat", "accuracy": 0.5, "n": 0}, "number of answers"),
     ],
 )

@@ -191,6 +191,7 @@ def test_options_that_do_not_go_together(clipkit: Any) -> None:
     for more, said in (
         (["--rank", "random", "--template", "a {}"], "--rank random uses no --template"),
         (["--rank", "random", "--features", "x"], "--rank random uses no --features"),
+        (["--rank", "random", "--model", "lite"], "--rank random uses no --model"),
         (["--seed", "1"], "--seed is for --rank random"),
         (["--shard", "1/2"], "a part cannot decide"),
         (["--synonyms", "none.json"], "--synonyms: cannot read"),
