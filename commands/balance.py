@@ -14,7 +14,6 @@ Example:
     clipkit balance pairs.jsonl --counts pairs.counts --t 200 --shard 1/8 -o kept-1.jsonl
 """
 
-import os
 from typing import Annotated
 
 from typer import Option
@@ -59,7 +58,6 @@ def run(
 ) -> ExitCode:
     from clipkit.stages import balance
     from clipkit.stages.select import RECORD_COLUMNS
-    from clipkit.stream.sink import check_writable
 
     config = {
         "metadata": balance.parse_metadata(metadata or []),
@@ -85,13 +83,10 @@ def run(
         return pipeline.stream(planning, io, columns=balance.PLAN_COLUMNS, records=[] if counts else None)
     if counts:
         return pipeline.stream(balance.Balance({**config, "counts": counts}), io, columns=RECORD_COLUMNS, mark=mark)
-    if save_counts:
-        check_writable(save_counts, "--save-counts")
-        for path, flag in ((io.out, "-o"), (io.rejects, "--rejects"), (io.report, "--report")):
-            if path and os.path.realpath(path) == os.path.realpath(save_counts):
-                raise UsageError(f"{flag} and --save-counts name one file: {path}", "give each its own")
+    writes = {"--save-counts": save_counts}
+    pipeline.check_writes(io, writes)
     stage = balance.BalanceWhole(config)
-    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes={"--save-counts": save_counts})
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes)
     if save_counts:
         balance.save_counts(stage, save_counts)
     return code

@@ -14,7 +14,6 @@ Example:
     clipkit filter --preset laion2b --show
 """
 
-import os
 from typing import Annotated
 
 from typer import Option
@@ -61,7 +60,6 @@ def run(
 ) -> ExitCode:
     from clipkit.stages import filtering
     from clipkit.stages.select import RECORD_COLUMNS
-    from clipkit.stream.sink import check_writable
 
     chosen = filtering.preset(preset) if preset else None
     if show:
@@ -82,13 +80,10 @@ def run(
     )
     if limits and save_limits:
         raise UsageError("--limits or --save-limits, not both", "the one reads what the other wrote")
-    if save_limits:
-        check_writable(save_limits, "--save-limits")
-        for path, flag in ((io.out, "-o"), (io.rejects, "--rejects"), (io.report, "--report")):
-            if path and os.path.realpath(path) == os.path.realpath(save_limits):
-                raise UsageError(f"{flag} and --save-limits name one file: {path}", "give each its own")
+    writes = {"--save-limits": save_limits}
+    pipeline.check_writes(io, writes)
     stage = filtering.stage(config, limits, save=bool(save_limits))
-    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes={"--save-limits": save_limits})
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes)
     if save_limits:
         filtering.save_limits(stage, save_limits)
     return code

@@ -408,6 +408,7 @@ def test_files_of_entries_are_told_from_languages() -> None:
         (["--t", "1", "--shard", "1/2"], "a part cannot decide for the whole"),
         (["--t", "1", "-o", "x", "--save-counts", "x"], "name one file"),
         (["--t", "1", "--save-counts", "no/where"], "there is no folder"),
+        (["--t", "1", "--save-counts", "-"], "only records go to standard output"),
     ],
 )
 def test_what_does_not_go_together(flags: list[str], said: str, clipkit: Any, tmp_path: Path) -> None:
