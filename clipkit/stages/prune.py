@@ -72,7 +72,7 @@ class _Pruning(WholeStage):
             part("keep_fraction", fraction)
         sized = keep is not None or fraction is not None
         self.pruner: Pruner = PRUNERS.get(self.config["method"])({**self.config["options"], "sized": sized})
-        self.steps = tuple(self.pruner.reasons)
+        self.steps = () if self.summarises else tuple(self.pruner.reasons)
         best_by = self.config["options"].get("best_by")
         self._sought, self._lock = Sought([best_by] if best_by else []), threading.Lock()
         self._notices: list[str] = []

@@ -76,7 +76,8 @@ class Reference:
             if len(sound):
                 hits += np.bincount(centroids.assign(sound)[0], minlength=len(centroids))
         if not hits.any():
-            raise ClipkitError("--reference holds nothing that could be compared", "name a folder of images or a store")
+            hint = f"the first: {self._first}" if self._first else "name a folder of images or a store"
+            raise ClipkitError("--reference holds nothing that could be compared", hint)
         return hits
 
     def encoded(self, path: str, stage: Stage, layout: FeatureRows, strict: bool) -> Iterator[np.ndarray]:

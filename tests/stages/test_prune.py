@@ -31,7 +31,7 @@ from tests.features.test_neighbours import vectors as mapped
 
 THINGS = ["cat", "red bus", "bowl of soup", "mountain lake", "bicycle", "violin", "harbour at night", "chess board"]
 PLACES = ["in a garden", "on a table", "at dawn", "in the rain", "seen from above", "drawn by a child"]
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "density": {"keep": 11, "k": 4},
     "prototypes": {"keep": 11, "k": 4},
     "tldr": {"keep": 11, "k": 4, "options": {"best_by": "scores.x"}},
@@ -229,6 +229,11 @@ def test_a_reference_is_encoded_as_the_records_are(tmp_path: Path) -> None:
     assert made.facts["reference"]["items"] == 6
     (notice,) = made.notices
     assert notice.startswith("--reference: 1 record has an error and counts for nothing; the first: ")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/broken.png").write_bytes(b"no image")
+    with pytest.raises(ClipkitError, match="nothing that could be compared") as raised:
+        kept(Prune({**config, "options": {"reference": [str(tmp_path / "none")]}}), given)
+    assert "broken.png" in (raised.value.hint or "")
     with pytest.raises(RecordError, match=r"broken\.png"):
         kept(Prune(config, {"on_error": "fail"}), given)
 
