@@ -142,6 +142,8 @@ def _dispatch(args: list[str], place: list[str]) -> int:
         raise UsageError(
             f"no such verb: {name}", f"Did you mean {' or '.join(meant)}?" if meant else "see: clipkit --help"
         )
+    if member := verbs.misspelt(verb, rest):
+        raise UsageError(f"no such verb, and no such source: {name} {rest[0]}", f"Did you mean {member}?")
     place.append(verb.name)
     return _invoke(verb, rest)
 

@@ -68,6 +68,19 @@ def family(name: str) -> list[Verb]:
     ]
 
 
+def misspelt(verb: Verb, rest: list[str]) -> str | None:
+    """The verb of two words that someone may have meant who typed the first, which is a verb too, and `rest`.
+
+    None where the next word is a file or folder: then it is a source of that verb.
+    """
+    from difflib import get_close_matches
+
+    members = {member.name.partition(" ")[2]: member.name for member in family(verb.name)} if rest else {}
+    if not members or os.path.lexists(rest[0]):
+        return None
+    return next((members[match] for match in get_close_matches(rest[0], members)), None)
+
+
 def builtins() -> list[Verb]:
     """The verbs that clipkit brings, by name."""
     return [_builtin(path) for path in _files()]

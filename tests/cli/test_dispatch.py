@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_root_help_lists_every_verb_once_under_its_heading(args: list[str], caps
     out, err = capsys.readouterr()
     lines = out.splitlines()
     for verb in verbs.builtins():
-        (line,) = [line for line in lines if line.startswith(f"  {verb.name} ")]
+        (line,) = [line for line in lines if line.startswith(f"  {verb.name}  ")]
         assert line.endswith(verb.summary)
         headings = [text for text in lines[: lines.index(line)] if text and not text.startswith((" ", "Usage"))]
         assert headings[-1] == verb.group
@@ -93,6 +94,20 @@ def test_a_verb_may_head_a_family() -> None:
     assert found is not None and (found.name, rest) == ("cluster describe", ["records.jsonl"])
     found, rest = verbs.typed(["cluster", "./describe"])  # a file of that name
     assert found is not None and found.name == "cluster"
+
+
+def test_a_misspelt_second_word_is_not_taken_for_a_source(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["cluster", "descibe", "a.jsonl"]) == 2
+    said = "clipkit: no such verb, and no such source: cluster descibe\nhint: Did you mean cluster describe?\n"
+    assert capsys.readouterr().err == said
+    assert cli.run(["balance", "in.jsonl"]) == 2  # a file that is missing: its verb says what it needs
+    assert "no such verb" not in capsys.readouterr().err
+    Path("descibe").touch()
+    assert cli.run(["cluster", "descibe"]) == 2
+    assert capsys.readouterr().err.startswith("clipkit cluster: how many clusters?")
 
 
 def test_the_first_word_alone_says_what_can_follow(capsys: Captured) -> None:
