@@ -75,7 +75,7 @@ def run(
     if k is None:
         raise UsageError("how many clusters?", "for example: --k 100, or --k auto")
     if k != "auto" and not (k.isdecimal() and int(k)):
-        raise UsageError(f"--k takes a number from 1, or auto, not {k!r}")
+        raise UsageError(f"--k takes a number from 1, or auto, not {k!r}", "for example: --k 100, or --k auto")
     if io.shard:
         raise UsageError(
             "--shard: a part cannot decide for the whole", "make the clusters of all, then --centroids works in parts"

@@ -23,7 +23,7 @@ _CANDIDATES: Final = 4  # nearest by f32, among which f64 decides
 _DOUBT: Final = 1e-5  # more than two products of unit vectors in f32 are off
 _DECIMALS: Final = 12
 _AT_ONCE: Final = 4096  # pairs compared in f64 at once
-_UNIT: Final = 1e-3  # how far from 1 the length of a spherical centroid may be
+_UNIT: Final = 1e-3  # how far from 1 the length of a spherical centroid may be; no mean of unit vectors is longer
 _MAKE: Final = "make one with: clipkit cluster SOURCE --k K --save-centroids FILE"
 
 
@@ -61,6 +61,8 @@ class Centroids:
     def digest(self) -> str:
         """8 hex digits that stand for the clusters."""
         digest = hashlib.blake2b(self.rows.astype("<f4").tobytes(), digest_size=4)
+        if not self.spherical:
+            digest.update(b"euclidean")  # a cluster of one member has the same centroid either way
         if self.groups:
             digest.update(self.groups.rows.astype("<f4").tobytes() + self.groups.starts.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -132,6 +134,8 @@ class Centroids:
     def _checked(cls, tensors: Mapping[str, np.ndarray], said: Mapping[str, str]) -> Centroids:
         """Raises ValueError or KeyError where they are not what `save` would have written."""
         rows, sizes, spherical = tensors["centroids"], tensors["sizes"], said["spherical"] == "true"
+        if said["spherical"] not in ("true", "false") or said["by"] not in ("image", "text"):
+            raise ValueError("it does not say which distance it is for, or whose features it is of")
         _expect("centroids", rows, np.float32, 2)
         _expect("sizes", sizes, np.int64, 1)
         if not rows.size or len(sizes) != len(rows) or (sizes < 0).any():
@@ -145,13 +149,19 @@ class Centroids:
                 raise ValueError("its groups do not hold all clusters")
             if groups.rows.shape != (len(groups.starts) - 1, rows.shape[1]):
                 raise ValueError("its groups are of another shape")
-        lengths = np.sqrt(np.einsum("kd,kd->k", rows, rows, dtype=np.float64))
-        if spherical and (np.abs(lengths - 1) > _UNIT).any():
-            raise ValueError("its centroids are not of unit length")
+        for some in (rows, groups.rows) if groups else (rows,):
+            lengths = np.sqrt(np.einsum("kd,kd->k", some, some, dtype=np.float64))
+            if (lengths > 1 + _UNIT).any() or (spherical and (lengths < 1 - _UNIT).any()):
+                raise ValueError(
+                    "its centroids are not of unit length" if spherical else "they are no means of unit vectors"
+                )
         return cls(rows, sizes, spherical, said["model"], said["by"], groups)
 
-    def require(self, model: str, by: str) -> None:
-        """Raise ClipkitError unless they are of this model's features (`str(identity)`), and of images or texts."""
+    def require(self, model: str, by: str, dim: int) -> None:
+        """Raise ClipkitError unless they are of this model's features (`str(identity)`), and of images or texts.
+
+        dim: of the model's features. A file may say one model and hold what cannot be of it.
+        """
         if self.model != model:
             raise ClipkitError(
                 f"the centroids are of {self.by} features of {self.model}, these are of {by} features of {model}",
@@ -159,6 +169,8 @@ class Centroids:
             )
         if self.by != by:
             raise ClipkitError(f"the centroids are of {self.by} features, these are of {by}", f"use --by {self.by}")
+        if self.rows.shape[1] != dim:
+            raise ClipkitError(f"the centroids are of {self.rows.shape[1]} dimensions, and {model} has {dim}", _MAKE)
 
     def _search(self, rows: np.ndarray, probed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """The nearest few by f32: how far, in a measure that only orders, and which; -1 where there are no more."""

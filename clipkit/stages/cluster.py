@@ -98,13 +98,13 @@ class Cluster(VectorStage):
         return b""
 
     def learn(self, rows: Rows) -> None:
-        vectors, tickets = self.layout.vectors([rows]), self.layout.heads([rows])["ticket"]
+        vectors = self.layout.vectors([rows])
         if not len(vectors):
             return
         config = self.config
         fitted = kmeans.cluster(
             vectors,
-            np.argsort(tickets, kind="stable"),
+            np.argsort(self.layout.heads([rows])["ticket"], kind="stable"),
             self._k(len(vectors)),
             model=str(self.encoder.identity),
             by=config["by"],
@@ -179,13 +179,7 @@ class AssignClusters(FeatureStage):
 
     def setup(self) -> None:
         super().setup()
-        self.centroids.require(str(self.encoder.identity), self.config["by"])
-        identity, (_, held) = self.encoder.identity, self.centroids.rows.shape
-        if held != identity.dim:
-            file = self.config["centroids"]
-            raise ClipkitError(
-                f"the centroids in {file} are of {held} dimensions, and {identity.name} has {identity.dim}"
-            )
+        self.centroids.require(str(self.encoder.identity), self.config["by"], self.encoder.identity.dim)
 
     def fingerprint(self) -> dict[str, Any]:
         return super().fingerprint() | {"centroids": self.centroids.via}

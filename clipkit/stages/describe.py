@@ -75,7 +75,7 @@ class Describe(EncodingStage, WholeStage):
                 raise
             hint = "give it with --model: no folder is remembered of a model that lies in one"
             raise ClipkitError(f"the centroids are of {self.centroids.model}: {error.message}", hint) from None
-        self.centroids.require(str(self.encoder.identity), self.centroids.by)
+        self.centroids.require(str(self.encoder.identity), self.centroids.by, self.encoder.identity.dim)
         templates = tuple(self.config["templates"] or self.encoder.default_templates)
         self._features = classifier(self.embedder, self.concepts, templates)
         self.batch_size, self.lanes, self.item_bytes = 256, 0, 1 << 12  # a record costs next to nothing
@@ -113,7 +113,8 @@ class Describe(EncodingStage, WholeStage):
         made = via.get("cluster") if isinstance(via, dict) else None
         if made != self.centroids.via:
             said = f"its cluster is of {made}" if made else "it does not say of which centroids its cluster is (via)"
-            hint = "name the file that clipkit cluster wrote with these records"
+            hint = "name the file that clipkit cluster wrote with these records; it is written after the last of them, "
+            hint += "so describe is a command of its own, not the end of that pipe"
             raise RecordError("other-centroids", f"{said}, {self.config['centroids']} holds {self.centroids.via}", hint)
         try:
             found = msgspec.convert(value, _Cluster)

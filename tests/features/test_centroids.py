@@ -118,6 +118,12 @@ def test_groups_are_part_of_what_names_the_clusters() -> None:
     assert made(rows).digest != made(rows, groups=GROUPS).digest
 
 
+def test_the_distance_is_part_of_what_names_the_clusters() -> None:
+    """With one member a cluster the centroids are the vectors either way; `dist` is not the same."""
+    rows = directions(0, 80, 100)
+    assert made(rows).digest != made(rows, spherical=False).digest
+
+
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.safetensors"
     made(directions(0, 90)).save(str(path))
@@ -161,6 +167,7 @@ WRONG = {
     "flat": {"centroids": np.zeros(6, np.float32)},
     "not finite": {"centroids": np.full((3, 2), np.nan, np.float32)},
     "not of unit length": {"centroids": 2 * directions(0, 80, 100)},
+    "groups not of unit length": {"groups": 3e38 * directions(0, 90)},
     "groups": {"starts": np.array([0, 1, 2])},
     "starts": {"starts": np.array([0, 0, 3])},
     "width": {"groups": np.zeros((2, 5), np.float32)},
@@ -190,8 +197,12 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         Centroids.load(written(path, {"kind": "head"}))
     with pytest.raises(ClipkitError, match=r"newer clipkit \(format 2\)"):
         Centroids.load(written(path, {"format": "2"}))
-    with pytest.raises(ClipkitError, match="damaged"):
-        Centroids.load(written(path, {"format": "x"}))
+    for damaged in ({"format": "x"}, {"spherical": "yes"}, {"by": "sound"}):
+        with pytest.raises(ClipkitError, match="damaged"):
+            Centroids.load(written(path, damaged))
+    assert not Centroids.load(written(path, {"spherical": "false"}, centroids=directions(0, 80, 100) / 2)).spherical
+    with pytest.raises(ClipkitError, match="no means of unit vectors"):
+        Centroids.load(written(path, {"spherical": "false"}, centroids=1e30 * directions(0, 80, 100)))
     header = json.dumps({"centroids": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(ClipkitError):
@@ -200,10 +211,12 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
 
 def test_whose_they_are() -> None:
     found = made(directions(0, 90))
-    found.require("m@1", "image")
+    found.require("m@1", "image", 2)
     with pytest.raises(ClipkitError, match="of image features of m@1, these are of image features of lite@2") as raised:
-        found.require("lite@2", "image")
+        found.require("lite@2", "image", 2)
     assert "--model m" in str(raised.value.hint)
     with pytest.raises(ClipkitError, match="of image features, these are of text") as raised:
-        found.require("m@1", "text")
+        found.require("m@1", "text", 2)
     assert "--by image" in str(raised.value.hint)
+    with pytest.raises(ClipkitError, match="of 2 dimensions, and m@1 has 512"):
+        found.require("m@1", "image", 512)

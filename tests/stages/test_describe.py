@@ -176,6 +176,10 @@ def test_another_model_is_refused(made: Centroids, tmp_path: Path) -> None:
     assert "--model" in (caught.value.hint or "")
     with pytest.raises(ClipkitError, match="my-export@000000000000"):
         describe(tmp_path / "c.safetensors", [], model="lite")
+    narrow = Centroids(np.eye(3, 4, dtype=np.float32), made.sizes, True, made.model, "text")
+    narrow.save(str(tmp_path / "c.safetensors"))
+    with pytest.raises(ClipkitError, match="of 4 dimensions"):
+        describe(tmp_path / "c.safetensors", members(narrow.via))
 
 
 def test_one_concept_would_name_them_all(file: Path) -> None:
