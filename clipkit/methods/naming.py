@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 _SPARE: Final = 8  # candidates more than asked for: f32 finds them, f64 decides
-_BLOCK: Final = 1024
+_PAIRS: Final = 1 << 14  # of directions and candidates, compared in f64 at once
 
 
 def directions(centroids: np.ndarray) -> np.ndarray:
@@ -39,10 +39,8 @@ def best(directions: np.ndarray, concepts: np.ndarray, top: int) -> tuple[np.nda
     concepts: unit features f32 [c, d]; of fewer than `top` all are given. Equal scores (to 12 decimals): the lower
     number first. No row hangs on which others are asked for.
     """
-    index = _index(concepts)
-    parts = [
-        _best(index, directions[start : start + _BLOCK], concepts, top) for start in range(0, len(directions), _BLOCK)
-    ]
+    index, step = _index(concepts), max(1, _PAIRS // (min(top, len(concepts)) + _SPARE))
+    parts = [_best(index, directions[start : start + step], concepts, top) for start in range(0, len(directions), step)]
     if not parts:
         return np.empty((0, top), np.int64), np.empty((0, top))
     return np.concatenate([found for found, _ in parts]), np.concatenate([score for _, score in parts])

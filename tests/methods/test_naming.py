@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,3 +97,15 @@ def test_a_row_hangs_on_no_other() -> None:
         alone = naming.best(directions[i : i + 1], concepts, 3)
         assert np.array_equal(alone[0][0], numbers[i]) and np.array_equal(alone[1][0], found[i])
     assert [part.shape for part in naming.best(directions[:0], concepts, 3)] == [(0, 3), (0, 3)]
+
+
+def test_long_lists_of_names_are_compared_a_few_clusters_at_a_time() -> None:
+    """In f64 all pairs at once would be 300 x 400 x 256 x 8 bytes: 246 MB."""
+    centroids, concepts = draw(0, 300, 500, 256)
+    directions = naming.directions(centroids)
+    tracemalloc.start()
+    numbers, _ = naming.best(directions, concepts, 400)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers.shape == (300, 400)
+    assert peak < 80e6
