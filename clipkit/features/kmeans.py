@@ -56,24 +56,6 @@ def auto_k(n: int) -> int:
     return max(1, round(math.sqrt(n / 2)))
 
 
-def fit(
-    vectors: Vectors,
-    order: np.ndarray,
-    k: int,
-    *,
-    model: str,
-    by: str,
-    spherical: bool = True,
-    init: Init = "k-means++",
-    seed: int = 0,
-    passes: int | None = None,
-) -> Centroids:
-    """Centroids of unit vectors [n, d]: as `cluster`, of which it is a part."""
-    return cluster(
-        vectors, order, k, model=model, by=by, spherical=spherical, init=init, seed=seed, passes=passes
-    ).centroids
-
-
 def assign(centroids: Centroids, vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
     """The nearest cluster of each vector, int32 [n], and the distance to its centroid, f64 [n]."""
     nearest, distance = np.empty(len(vectors), np.int32), np.empty(len(vectors))
