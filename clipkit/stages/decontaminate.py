@@ -80,11 +80,12 @@ class Decontaminate(Stage):
         self._notes: list[str] = []
 
     def _check(self, by: list[str]) -> None:
+        known = f"there are: {', '.join(METHODS)}"
         for name in by:
             if name not in METHODS:
-                raise UsageError(f"--by {name}: no such method", f"there are: {', '.join(METHODS)}")
+                raise UsageError(f"--by {name}: no such method", known)
         if not by or len(set(by)) < len(by):
-            raise UsageError("--by names a method twice" if by else "--by names no method", f"there are: {METHODS}")
+            raise UsageError("--by names a method twice" if by else "--by names no method", known)
         if self.config["eps"] is not None and "semantic" not in by:
             raise UsageError("--eps is about features", "add semantic to --by")
         if self.config["hamming"] is not None and not {"phash", "dhash"} & set(by):

@@ -16,6 +16,7 @@ from clipkit.methods.dedupers.base import Deduper
 from clipkit.stream.record import encode_json
 
 MOST: Final = 100  # items told of a record, by one method, of one benchmark
+_HELD: Final = 1 << 20  # pairs held before those that are not told of go: 24 bytes each
 
 
 class References:
@@ -75,7 +76,7 @@ class References:
         found: list[list[dict[str, Any]]] = [[] for _ in asked]
         sets = np.frombuffer(self._sets, np.uint16)
         for method, index in zip(self._methods, self._indices, strict=True):
-            at, numbers, distances = _nearest(_joined(index.find(asked)), sets)
+            at, numbers, distances = _gathered(index.find(asked), sets)
             for query, number, distance in zip(at.tolist(), numbers.tolist(), distances.tolist(), strict=True):
                 said = {"set": self._benchmarks[self._sets[number]], "id": self._names[number], "by": method.name}
                 found[query].append(said | {"distance": distance if method.encodes else int(distance)})
@@ -88,7 +89,20 @@ def _index(column: int, method: Deduper, dim: int) -> Index:
     return EqualKeys(column) if method.limit is None else NearCodes(column, method.limit)
 
 
-def _joined(pieces: Iterable[Found]) -> Found:
+def _gathered(pieces: Iterable[Found], sets: np.ndarray) -> Found:
+    """The `_nearest` of all pieces; where everything is near everything, only some are held."""
+    held, count, most = [_joined([])], 0, _HELD
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece[0])
+        if count > most:
+            held = [_nearest(_joined(held), sets)]
+            count = len(held[0][0])
+            most = _HELD + 2 * count
+    return _nearest(_joined(held), sets)
+
+
+def _joined(pieces: Sequence[Found]) -> Found:
     nothing = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     at, numbers, distances = zip(nothing, *pieces, strict=True)
     return np.concatenate(at), np.concatenate(numbers), np.concatenate(distances)
