@@ -201,9 +201,15 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Balance]:
 
 def test_what_a_record_lacks_is_told_by_counts_too(clipkit: Any, tmp_path: Path) -> None:
     write(tmp_path / "entries.txt", ["dog", "None"])
-    lacking: list[dict[str, Any]] = [{"lang": "en"}, {"text": None, "lang": "en"}, {"text": "a dog"}]
-    odd = [{"text": "a dog", "lang": ""}, {"text": "a dog", "error": {"type": "x"}}, {"text": "a dog", "lang": "en"}]
-    rows = [{"text": "a dog", "lang": "en"}, *lacking, *odd]
+    rows: list[dict[str, Any]] = [
+        {"text": "a dog", "lang": "en"},  # the first is read as a record, the others as a block
+        {"lang": "en"},
+        {"text": None, "lang": "en"},
+        {"text": "a dog"},
+        {"text": "a dog", "lang": ""},
+        {"text": "a dog", "error": {"type": "x"}},
+        {"text": "a dog", "lang": "en"},
+    ]
     jsonl(tmp_path / "all.jsonl", [{"id": str(n)} | row for n, row in enumerate(rows)])
     for flags in (["--metadata", "entries.txt"], ["--metadata", "entries.txt", "--per-language"]):
         given = ["all.jsonl", *flags, "--on-error", "keep"]

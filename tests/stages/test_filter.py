@@ -183,7 +183,7 @@ def test_nothing_left(clipkit: Runner, tmp_path: Path) -> None:
         (["--where", "n > 1", "--synsets", "x"], "--synsets is for entity()"),
         (["--where", "n = 1"], "got '=' at ^: n ^= 1"),
         (["--where", "n > 1", "--save-limits", "x.json"], "no limit here depends on other records"),
-        (["--top-k", "1", "--by", "n", "--save-limits", "x", "-o", "./x"], "-o and --save-limits name one file: ./x"),
+        (["--top-k", "1", "--by", "n", "--save-limits", "x", "-o", "./x"], "-o and --save-limits name one file: x"),
     ],
 )
 def test_flags_that_do_not_go_together(clipkit: Runner, flags: list[str], message: str) -> None:
