@@ -315,6 +315,7 @@ def test_a_plan_says_what_a_run_does_and_cuts_nothing(clipkit: Runner, manifest:
     )
     assert facts["encoder"] == str(load("lite").identity)
     assert len(clipkit(*args).lines) == 12
+    assert stage("density", plan=True).steps == ()  # nobody is told that none was dropped
     (only,) = clipkit("prune", manifest, "--method", "random", "--keep", "12", "--plan").lines
     assert json.loads(only) == {"id": "0", "cluster": 0, "size": 48, "keep": 12, "share": 0.25}
 
