@@ -181,7 +181,7 @@ class _Run:
         results = results or execute(self.stage, self.source, workers=workers, decide=self._decide)
         whole = isinstance(self.stage, WholeStage)
         if isinstance(self.stage, WholeStage):  # progress is shown as it reads
-            results = second_pass(self.stage, self._first_pass(results, progress), self._announce)
+            results = second_pass(self.stage, self._first_pass(results, progress), lambda: self._learning(progress))
         last_flush = time.monotonic()
         with contextlib.closing(results):
             for item, outcome in results:
@@ -365,8 +365,12 @@ class _Run:
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
             error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first
 
-    def _announce(self) -> None:
-        if isinstance(self.stage, WholeStage) and seen(sys.stderr) and not self.options.quiet:
+    @contextlib.contextmanager
+    def _learning(self, progress: Progress) -> Iterator[None]:
+        """While a stage looks at all it has read; what it has learned is said before any record is decided."""
+        with progress.after("all is read; it looks at all of it"):
+            yield
+        if isinstance(self.stage, WholeStage) and not self.summarises and seen(sys.stderr):
             for line in self.stage.announcement:
                 self._say(line)
 
@@ -401,5 +405,7 @@ def _regular(out: str | None) -> Path | None:
     """The file that -o makes, or None for stdout, a pipe or a device."""
     if out in (None, "-"):
         return None
-    path = Path(os.path.realpath(str(out)))
-    return None if path.exists() and not (path.is_file() or path.is_dir()) else path
+    path = str(out)
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        return None
+    return Path(os.path.realpath(path))

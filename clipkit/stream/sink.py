@@ -57,8 +57,8 @@ class FileSink:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.realpath(path))
-        self._direct = self.path.exists() and not self.path.is_file()
+        self._direct = os.path.exists(path) and not os.path.isfile(path)
+        self.path = Path(path if self._direct else os.path.realpath(path))  # a pipe without a name has no real path
         self._part = self.path if self._direct else part_of(self.path)
         self._file = open(self._part, "wb")
         self._compress = _compressor(self.path.suffix)

@@ -37,7 +37,8 @@ def _dropped(record: Record) -> str:
     if not isinstance(drop, dict):
         return ""
     value = drop.get("value")
-    return f"{drop.get('reason')}" + ("" if value is None else f" ({value})")
+    told = isinstance(value, str | int | float)  # lists and objects are for programs
+    return f"{drop.get('reason')}" + (f" ({value})" if told else "")
 
 
 DROP_COLUMN = Column("drop", 32, _dropped)  # why a verb run with --mark would have dropped a record

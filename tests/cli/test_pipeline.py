@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_outputs_may_share_a_device(
     Path("a.jsonl").write_text(LINE)
     assert cli.run(["cat", "a.jsonl", "-o", "/dev/null", "--rejects", "/dev/null", "--report", "/dev/null"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_pipes_without_a_name_are_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `-o >(gzip > x)` of a shell gives them."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text(LINE + "{bad\n")
+    pipes = {flag: os.pipe() for flag in ("-o", "--rejects", "--report")}
+    flags = [word for flag, (_, written) in pipes.items() for word in (flag, f"/dev/fd/{written}")]
+    assert cli.run(["cat", "a.jsonl", *flags, "--on-error", "skip"]) == 3
+    said = {}
+    for flag, (readable, written) in pipes.items():
+        os.close(written)
+        with open(readable) as pipe:
+            said[flag] = pipe.read()
+    assert said["-o"] == LINE and "{bad" in said["--rejects"] and '"failed":1' in said["--report"]
 
 
 def test_a_root_that_is_not_there_fails_no_image_but_the_run(

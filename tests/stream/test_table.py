@@ -91,12 +91,14 @@ def test_a_column_that_the_first_record_lacks_is_left_out_and_its_room_is_used(m
 def test_a_mark_is_shown_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     drop = {"by": "filter", "reason": "scores.clip >= 0.3", "value": 0.25, "limit": 0.3}
     records: list[dict[str, object]] = [{"id": "1"}, {"id": "2", "drop": drop}, {"id": "3", "drop": "odd"}]
+    records.append({"id": "4", "drop": {"reason": "bytes:test", "value": [{"set": "test", "id": "x"}]}})
     lines = lines_of((*RECORD_COLUMNS, DROP_COLUMN), records, 120, monkeypatch)
     assert [line.split(maxsplit=1) for line in lines] == [
         ["id", "drop"],
         ["1"],
         ["2", "scores.clip >= 0.3 (0.25)"],
         ["3"],
+        ["4", "bytes:test"],
     ]
 
 
