@@ -17,6 +17,7 @@ from clipkit.stream.sources import SourceOptions, open_source
 
 ANY: Final = "*"  # the id of the row about any concept; no concept is called so: it has no letter
 SIDES: Final = ("text", "image", "both")
+_MOST: Final = 2**53  # records of a count: whole numbers that doubles hold
 
 
 @dataclass
@@ -141,7 +142,7 @@ def _sum(total: Counts, part: Counts, path: str) -> Counts:
 
 def _number(row: Record, name: str) -> int:
     value = row.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise RecordError("bad-field", f"field {name!r} is not a count", where=row.where)
     return value
 

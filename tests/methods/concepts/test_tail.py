@@ -95,6 +95,7 @@ def test_counts_by_other_rules_do_not_add_up(tmp_path: Path, other: Counts, said
         (lambda lines: [lines[0].replace('"text":1', '"text":"1"'), *lines[1:]], "'text' is not a count"),
         (lambda lines: [lines[0].replace('"text":1', '"text":true'), *lines[1:]], "'text' is not a count"),
         (lambda lines: [lines[0].replace('"text":1', '"text":-1'), *lines[1:]], "'text' is not a count"),
+        (lambda lines: [lines[0].replace('"text":1', f'"text":{10**400}'), *lines[1:]], "'text' is not a count"),
         (lambda lines: [lines[0].replace('"records":1', '"records":2'), *lines[1:]], "not those of one count"),
         (lambda lines: [lines[0].replace('"concept":"cat",', ""), *lines[1:]], "'concept' is not a concept"),
         (lambda lines: ["{", *lines[1:]], "JSON"),
