@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TAU: Final = 0.1  # the paper's; the authors' code has 0.5
 NEIGHBOURS: Final = 20  # the authors' code's
 _SPARE: Final = 8  # centroids found by f32 beyond those that are asked for
-_BLOCK: Final = 256
+_HELD: Final = 1 << 22  # numbers of neighbours that are looked at together: 32 MB
 _MANY: Final = 100_000_000  # records from which the authors used 500 clusters (280 million); 100 for 12.8 million
 
 
@@ -116,10 +116,11 @@ def neighbour_distance(centroids: Centroids, chosen: np.ndarray, neighbours: int
         return np.zeros(len(rows))
     index = faiss.IndexFlatIP(rows.shape[1]) if centroids.spherical else faiss.IndexFlatL2(rows.shape[1])
     index.add(rows)
-    means = np.empty(len(rows))
-    for start in range(0, len(rows), _BLOCK):
-        here = np.arange(start, min(start + _BLOCK, len(rows)))
-        found = index.search(rows[here], min(count + 1 + _SPARE, len(rows)))[1]
+    means, looked_at = np.empty(len(rows)), min(count + 1 + _SPARE, len(rows))
+    block = max(_HELD // (looked_at * rows.shape[1]), 1)
+    for start in range(0, len(rows), block):
+        here = np.arange(start, min(start + block, len(rows)))
+        found = index.search(rows[here], looked_at)[1]
         near, own = rows[found].astype(np.float64), rows[here].astype(np.float64)
         if centroids.spherical:
             apart = 1 - np.einsum("ncd,nd->nc", near, own)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.errors import UsageError
+from clipkit.features.centroids import Centroids
+from clipkit.methods.pruners import density as module
 from clipkit.methods.pruners.base import Pool
-from clipkit.methods.pruners.density import complexity, softmax
+from clipkit.methods.pruners.density import complexity, neighbour_distance, softmax
 from tests.methods.pruners.pools import made, pool, pools
 
 
@@ -74,6 +76,17 @@ def test_as_the_formulas_say(given_pool: Pool, neighbours: int, tau: float, leas
     quota = made("density", tau=tau, neighbours=neighbours, min_per_cluster=least).allocate(given_pool, size)
     assert (abs(quota - shares) < 1 + 1e-6).all()
     assert (quota >= lower).all()
+
+
+def test_any_number_of_centroids_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for spherical in (True, False):
+        centroids = Centroids(rows, np.ones(300, np.int64), spherical, "m@0", "image")
+        together = neighbour_distance(centroids, np.arange(300), 299)
+        monkeypatch.setattr(module, "_HELD", 1)
+        assert np.array_equal(neighbour_distance(centroids, np.arange(300), 299), together)
+        monkeypatch.undo()
 
 
 def test_lower_tau_prefers_complex_clusters_more() -> None:
