@@ -157,3 +157,9 @@ class ModelOptions(OptionGroup):
 Features: TypeAlias = Annotated[
     str | None, Option(metavar="DIR", help="Take the images' features from a store that `clipkit embed` made, by id.")
 ]
+
+# What captions are balanced over.
+Metadata: TypeAlias = Annotated[
+    list[str] | None,
+    Option(metavar="[LANG=]FILE", help="Entries, one a line, or a JSON list; may be repeated for languages."),
+]

@@ -20,15 +20,12 @@ from typer import Option
 
 from clipkit import pipeline
 from clipkit.errors import ExitCode, UsageError
-from clipkit.options import StreamOptions
+from clipkit.options import Metadata, StreamOptions
 
 
 def run(
     io: StreamOptions,
-    metadata: Annotated[
-        list[str] | None,
-        Option(metavar="[LANG=]FILE", help="Entries, one a line, or a JSON list; may be repeated for languages."),
-    ] = None,
+    metadata: Metadata = None,
     t: Annotated[float | None, Option("--t", metavar="T", help="Entries in more captions than this are head.")] = None,
     tail_mass: Annotated[
         float | None, Option(metavar="P", help="Instead: the t below which this part of all matches is. Theirs: 0.06.")
@@ -59,16 +56,8 @@ def run(
     from clipkit.stages import balance
     from clipkit.stages.select import RECORD_COLUMNS
 
-    config = {
-        "metadata": balance.parse_metadata(metadata or []),
-        "per": balance.per(text=per_text, image=per_image),
-        "per_language": per_language,
-        "t": t,
-        "tail_mass": tail_mass,
-        "keep_fraction": keep_fraction,
-        "seed": seed,
-        "mark": mark,
-    }
+    config = balance.counting(metadata, per_text=per_text, per_image=per_image, per_language=per_language, seed=seed)
+    config |= {"t": t, "tail_mass": tail_mass, "keep_fraction": keep_fraction, "mark": mark}
     balance.check(config, needs_rule=not show)
     if save_counts and (counts or show):
         raise UsageError(

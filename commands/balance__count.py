@@ -18,15 +18,12 @@ from typer import Option
 
 from clipkit import pipeline
 from clipkit.errors import ExitCode
-from clipkit.options import StreamOptions
+from clipkit.options import Metadata, StreamOptions
 
 
 def run(
     io: StreamOptions,
-    metadata: Annotated[
-        list[str] | None,
-        Option(metavar="[LANG=]FILE", help="Entries, one a line, or a JSON list; may be repeated for languages."),
-    ] = None,
+    metadata: Metadata = None,
     per_text: Annotated[bool, Option("--per-text", help="Count each of `texts`, for --per-text of balance.")] = False,
     per_image: Annotated[
         bool, Option("--per-image", help="Count each of `texts`, for --per-image of balance.")
@@ -36,11 +33,6 @@ def run(
 ) -> ExitCode:
     from clipkit.stages import balance
 
-    config = {
-        "metadata": balance.parse_metadata(metadata or []),
-        "per": balance.per(text=per_text, image=per_image),
-        "per_language": per_language,
-        "seed": seed,
-    }
+    config = balance.counting(metadata, per_text=per_text, per_image=per_image, per_language=per_language, seed=seed)
     balance.check(config)
     return pipeline.stream(balance.BalanceCount(config), io)

@@ -71,11 +71,18 @@ def parse_metadata(words: list[str]) -> dict[str, str]:
     return files
 
 
-def per(*, text: bool, image: bool) -> str | None:
-    """What is judged, as config has it, by --per-text and --per-image."""
-    if text and image:
+def counting(
+    metadata: list[str] | None, *, per_text: bool, per_image: bool, per_language: bool, seed: int
+) -> dict[str, Any]:
+    """The part of a config that counting takes, by its flags. Raises UsageError."""
+    if per_text and per_image:
         raise UsageError("--per-text or --per-image, not both")
-    return "text" if text else "image" if image else None
+    return {
+        "metadata": parse_metadata(metadata or []),
+        "per": "text" if per_text else "image" if per_image else None,
+        "per_language": per_language,
+        "seed": seed,
+    }
 
 
 def check(config: Mapping[str, Any], *, needs_rule: bool = False) -> None:
