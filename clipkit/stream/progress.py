@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 _PATIENCE = 0.7  # seconds before a bar is worth drawing (and tqdm worth importing)
@@ -12,7 +15,7 @@ class Progress:
     """`step` once a record. Nothing is imported or drawn for short work."""
 
     def __init__(self, verb: str, total: int | None, shown: bool) -> None:
-        self._verb, self._total = verb, total
+        self._verb, self._total, self._shown = verb, total, shown
         self._due = time.monotonic() + _PATIENCE if shown else float("inf")
         self._bar: Any = None
         self._steps = 0
@@ -42,3 +45,29 @@ class Progress:
                 leave=False,
                 dynamic_ncols=True,
             )
+
+    @contextlib.contextmanager
+    def after(self, what: str) -> Iterator[None]:
+        """While something is done after the last step: what, and for how long, once it takes a while."""
+        if not self._shown:
+            yield
+            return
+        if self._bar is not None:
+            self._bar.close()
+        done = threading.Event()
+        teller = threading.Thread(target=self._tell, args=(what, done), name="teller", daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            done.set()
+            teller.join()
+
+    def _tell(self, what: str, done: threading.Event) -> None:
+        if done.wait(_PATIENCE):
+            return
+        from tqdm import tqdm
+
+        with tqdm(desc=f"{self._verb}: {what}", bar_format="{desc} [{elapsed}]", leave=False) as bar:
+            while not done.wait(1):
+                bar.refresh()

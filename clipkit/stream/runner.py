@@ -368,7 +368,7 @@ class _Run:
     @contextlib.contextmanager
     def _learning(self, progress: Progress) -> Iterator[None]:
         """While a stage looks at all it has read; what it has learned is said before any record is decided."""
-        with progress.after("all is read; it looks at all of it"):
+        with progress.after("all is read; deciding"):
             yield
         if isinstance(self.stage, WholeStage) and not self.summarises and seen(sys.stderr):
             for line in self.stage.announcement:

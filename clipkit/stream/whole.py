@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from clipkit.errors import RecordError
@@ -60,14 +61,14 @@ class WholeStage(Stage):
 def second_pass(
     stage: WholeStage,
     results: Iterable[tuple[Record | BadLine, Any]],
-    learnt: Callable[[], None] = lambda: None,
+    learning: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Iterator[tuple[Record | BadLine, Any]]:
     """What a stage decides of each item once it has seen the outcomes of its first pass over all of them.
 
-    learnt: called in between.
+    learning: entered while it learns.
     """
     if stage.summarises:
-        yield from _counted(stage, results)
+        yield from _counted(stage, results, learning)
         return
     with contextlib.closing(Spool()) as spool:
         for item, outcome in results:
@@ -83,8 +84,8 @@ def second_pass(
                 spool.append(item, None)
             else:
                 raise TypeError(f"{type(stage).__name__}.process gave {type(outcome).__name__}, not a Row")
-        stage.learn(spool.rows)
-        learnt()
+        with learning():
+            stage.learn(spool.rows)
         number = 0
         for item, row in spool:
             if isinstance(item, BadLine):
@@ -97,7 +98,9 @@ def second_pass(
 
 
 def _counted(
-    stage: WholeStage, results: Iterable[tuple[Record | BadLine, Any]]
+    stage: WholeStage,
+    results: Iterable[tuple[Record | BadLine, Any]],
+    learning: Callable[[], AbstractContextManager[None]],
 ) -> Iterator[tuple[Record | BadLine, Any]]:
     """As `second_pass` for a stage that summarises: records with a row are kept, and nothing is written of them."""
     with contextlib.closing(Rows()) as rows:
@@ -108,7 +111,8 @@ def _counted(
                 yield item, Emit(())
             else:
                 yield item, item.error if isinstance(item, BadLine) else outcome
-        stage.learn(rows)
+        with learning():
+            stage.learn(rows)
 
 
 def _decided(stage: WholeStage, record: Record, row: bytes, number: int) -> Outcome:

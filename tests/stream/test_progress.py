@@ -1,0 +1,32 @@
+"""What is shown while no record is stepped."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from clipkit.stream import progress
+from clipkit.stream.progress import Progress
+
+
+def test_what_comes_after_the_last_step_is_said_once_it_takes_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    said, until = "", time.monotonic() + 30
+    with pytest.raises(KeyboardInterrupt), Progress("cluster", None, shown=True) as shown, shown.after("deciding"):
+        while "cluster: deciding [00:00]" not in said and time.monotonic() < until:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        raise KeyboardInterrupt
+    assert "cluster: deciding [00:00]" in said
+    assert "teller" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_nothing_is_said_of_what_is_short_or_not_looked_at(shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("cluster", None, shown) as told, told.after("deciding"):
+        pass
+    assert capsys.readouterr().err == ""
