@@ -71,13 +71,15 @@ def family(name: str) -> list[Verb]:
 def misspelt(verb: Verb, rest: list[str]) -> str | None:
     """The verb of two words that someone may have meant who typed the first, which is a verb too, and `rest`.
 
-    None where the next word is a file or folder: then it is a source of that verb.
+    None where the next word is an option, or a file or folder: then it is a source of that verb.
     """
+    if not rest or rest[0].startswith("-") or os.path.lexists(rest[0]):
+        return None
+    members = {member.name.partition(" ")[2]: member.name for member in family(verb.name)}
+    if not members:
+        return None
     from difflib import get_close_matches
 
-    members = {member.name.partition(" ")[2]: member.name for member in family(verb.name)} if rest else {}
-    if not members or os.path.lexists(rest[0]):
-        return None
     return next((members[match] for match in get_close_matches(rest[0], members)), None)
 
 

@@ -105,6 +105,8 @@ def test_a_misspelt_second_word_is_not_taken_for_a_source(
     assert capsys.readouterr().err == said
     assert cli.run(["balance", "in.jsonl"]) == 2  # a file that is missing: its verb says what it needs
     assert "no such verb" not in capsys.readouterr().err
+    assert cli.run(["balance", "--counts", "no.counts"]) == 2  # an option, however like a second word
+    assert "no such verb" not in capsys.readouterr().err
     Path("descibe").touch()
     assert cli.run(["cluster", "descibe"]) == 2
     assert capsys.readouterr().err.startswith("clipkit cluster: how many clusters?")
