@@ -370,7 +370,8 @@ class _Run:
         """While a stage looks at all it has read; what it has learned is said before any record is decided."""
         with progress.after("all is read; deciding"):
             yield
-        if isinstance(self.stage, WholeStage) and not self.summarises and seen(sys.stderr):
+        heard = seen(sys.stderr) and not self.options.quiet and not self.summarises
+        if isinstance(self.stage, WholeStage) and heard:
             for line in self.stage.announcement:
                 self._say(line)
 
