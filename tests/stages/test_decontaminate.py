@@ -340,6 +340,20 @@ def test_a_store_is_read_without_a_source_only_whole(clipkit: Runner, photos: Pa
     assert unknown.code == 3 and {json.loads(line)["error"]["type"] for line in unknown.lines} == {"no-feature"}
 
 
+def test_rows_of_a_store_that_hold_no_features_are_told_of(clipkit: Runner, photos: Path, tmp_path: Path) -> None:
+    assert clipkit("embed", photos / "test", "-o", "refs", "--only", "image").code == 0
+    path = tmp_path / "refs/img_emb/img_emb_0.npy"
+    rows = np.load(path)
+    rows[0], rows[1] = 0, np.nan
+    np.save(path, rows)
+    base = ["decontaminate", str(photos / "pool"), "--against", "refs", "--by", "semantic", "--eps", "0.02"]
+    done = clipkit(*base, "--report", "r.json")
+    facts = json.loads((tmp_path / "r.json").read_text())["facts"]
+    assert (done.code, facts["left_out"], facts["benchmarks"]["refs"]["items"]) == (0, 2, len(rows) - 2)
+    assert "2 records have an error and protect nothing; the first: refs: the features of '30.png' are" in done.stderr
+    assert clipkit(*base, "--on-error", "fail").code == 1
+
+
 # Kill and resume
 
 

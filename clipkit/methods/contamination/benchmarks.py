@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import numpy as np
 
 from clipkit.errors import RecordError, UsageError
-from clipkit.features.store import Store, kind_of
+from clipkit.features.store import REMAKE, Store, kind_of
 from clipkit.methods.contamination import hashlist
 from clipkit.methods.dedupers.base import Deduper, Look
 from clipkit.methods.dedupers.looking import Looking, Seen
@@ -97,7 +97,8 @@ class Features(Benchmark):
                 if np.isfinite(row).all() and row.any():
                     yield name, Signature(nothing, row)
                 else:
-                    reading.left_out.failed(RecordError("not-finite", f"the features of {name!r}"), self.path)
+                    said = f"the features of {name!r} are not finite, or all zero"
+                    reading.left_out.failed(RecordError("not-finite", said, REMAKE), self.path)
 
 
 class Digests(Benchmark):
