@@ -58,9 +58,9 @@ def run(
     columns = (
         Column("cluster", 7, lambda r: str(r.id), right=True),
         Column("size", 9, lambda r: f"{r['size']:,}", right=True),
-        Column("name", 28, lambda r: r["names"][0][0]),
-        Column("score", 6, lambda r: f"{r['names'][0][1]:.3f}", right=True),
-        Column("typical", 48, lambda r: _shown(r["typical"][0])),
+        Column("names", 40, lambda r: ", ".join(f"{name} {score:.2f}" for name, score in r["names"])),
+        Column("typical", 28, lambda r: _shown(r["typical"][0])),
+        Column("odd", 28, lambda r: _shown(r["odd"][0]) if r["odd"] else ""),
     )
     return pipeline.stream(stage, io, columns=columns)
 

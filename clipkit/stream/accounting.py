@@ -53,10 +53,10 @@ class Counts:
             left -= self.drops[step]
             yield f"  {self.drops[step]:>{width},} dropped, {left:>{width},} left: {step}"
 
-    def summary(self, verb: str, seconds: float) -> str:
-        """One line for people."""
+    def summary(self, verb: str, seconds: float, kept: str = "kept") -> str:
+        """One line for people. kept: what is said of those that are."""
         parts = [
-            f"{getattr(self, n):,} {n}"
+            f"{getattr(self, n):,} {kept if n == 'kept' else n}"
             for n in ("kept", "dropped", "failed", "passed")
             if n == "kept" or getattr(self, n)
         ]

@@ -1,14 +1,15 @@
-"""What is written of an outcome: an entry in the journal, a record that carries its error on."""
+"""What is written of an outcome: an entry in the journal and its key, a record that carries its error on."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from clipkit.errors import RecordError
 from clipkit.stream.journal import Entry
 from clipkit.stream.record import Record
 from clipkit.stream.sources import BadLine
-from clipkit.stream.stage import Drop, Emit, Row
+from clipkit.stream.stage import Drop, Emit, Row, Stage
 
 
 class _Passed:
@@ -16,6 +17,13 @@ class _Passed:
 
 
 PASSED = _Passed()
+
+
+def key_of(stage: Stage, record: Record) -> bytes:
+    """What must be equal for an outcome to be reused: the id, the record's bytes, the stamp of its image."""
+    digest = hashlib.blake2b(record.encode(), digest_size=16)
+    digest.update(b"\0" + (record.id or "").encode("utf-8", "surrogatepass") + b"\0" + stage.stamp(record).encode())
+    return digest.digest()
 
 
 def remembered(entry: Entry) -> Row | RecordError:

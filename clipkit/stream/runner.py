@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import time
@@ -19,7 +18,7 @@ from clipkit.stream.accounting import Counts
 from clipkit.stream.ending import exit_code, readable, resume_command, seen
 from clipkit.stream.engine import available_cores, execute
 from clipkit.stream.journal import Entry, Journal, unfinished
-from clipkit.stream.outcomes import PASSED, failed_record, journalled, remembered
+from clipkit.stream.outcomes import PASSED, failed_record, journalled, key_of, remembered
 from clipkit.stream.progress import Progress
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.selecting import select
@@ -100,7 +99,7 @@ class _Run:
         self.rejects: sinks.Sink | None = None
         self.open_output = open_output
         self.columns, self.sink = columns, sink
-        self.file = _regular(options.out)
+        self.file = sinks.regular(options.out)
         self._check()
 
     def _check(self) -> None:
@@ -116,7 +115,7 @@ class _Run:
             if not (flag == "-o" and self.sink):
                 sinks.check_writable(path, flag)
             other = taken.setdefault(os.path.realpath(path), flag)
-            if other != flag and _regular(path):
+            if other != flag and sinks.regular(path):
                 raise UsageError(f"{other} and {flag} name one file: {path}", "give each its own")
 
     def run(self) -> ExitCode:
@@ -124,7 +123,7 @@ class _Run:
             signals = stack.enter_context(Signals())
             if self.file:
                 stack.enter_context(sinks.locked(self.file))
-            if rejects := _regular(self.options.rejects):
+            if rejects := sinks.regular(self.options.rejects):
                 stack.enter_context(sinks.locked(rejects))
             stack.callback(self.stage.close)
             try:
@@ -226,7 +225,7 @@ class _Run:
         if self.journal is None:
             return None
         try:
-            key = self.keys[id(item)] = _key(self.stage, item)
+            key = self.keys[id(item)] = key_of(self.stage, item)
         except RecordError as error:
             return error
         entry = self.journal.find(key)
@@ -386,27 +385,11 @@ class _Run:
         troubled = code is ExitCode.SOME_FAILED
         looked_at = seen(sys.stderr) and not self.options.quiet
         if troubled or looked_at:
-            print(self.counts.summary(self.stage.verb, time.monotonic() - self.started), file=sys.stderr)
+            kept = "counted" if self.summarises else "kept"
+            print(self.counts.summary(self.stage.verb, time.monotonic() - self.started, kept), file=sys.stderr)
         if looked_at:
             made = getattr(self.sink, "results", ())
             for line in (*self.counts.funnel(self.stage.steps), *self.stage.results, *made):
                 self._say(line)
         if troubled and self.counts.advice:
             self._say(self.counts.advice)
-
-
-def _key(stage: Stage, record: Record) -> bytes:
-    """What must be equal for an outcome to be reused: the id, the record's bytes, the stamp of its image."""
-    digest = hashlib.blake2b(record.encode(), digest_size=16)
-    digest.update(b"\0" + (record.id or "").encode("utf-8", "surrogatepass") + b"\0" + stage.stamp(record).encode())
-    return digest.digest()
-
-
-def _regular(out: str | None) -> Path | None:
-    """The file that -o makes, or None for stdout, a pipe or a device."""
-    if out in (None, "-"):
-        return None
-    path = str(out)
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        return None
-    return Path(os.path.realpath(path))

@@ -132,6 +132,16 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def regular(out: str | None) -> Path | None:
+    """The file that -o makes, or None for stdout, a pipe or a device."""
+    if out in (None, "-"):
+        return None
+    path = str(out)
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        return None
+    return Path(os.path.realpath(path))
+
+
 def check_writable(path: str | Path, flag: str) -> None:
     """Raise UsageError before any work if FILE cannot be made, or is named for a format that is only read."""
     if Path(path).suffix in (".parquet", ".csv", ".tsv", ".tar"):
