@@ -55,7 +55,6 @@ def run(
     ] = None,
 ) -> ExitCode:
     from clipkit.stages.cluster import COLUMNS, AssignClusters, Cluster
-    from clipkit.stream.sink import check_writable
 
     making: dict[str, object] = {"--k": k, "--init": init, "--passes": passes, "--seed": seed}
     making |= {"--spherical": spherical or None, "--euclidean": euclidean or None, "--save-centroids": save_centroids}
@@ -67,22 +66,21 @@ def run(
     if centroids:
         if given := [flag for flag, value in making.items() if value is not None]:
             raise UsageError(f"{given[0]} is about making clusters, and --centroids has them", "leave one of them out")
-        _apart("--centroids", centroids, io)
+        _spare(centroids, io)
         assigning = AssignClusters(config | {"by": by, "centroids": centroids}, runtime)
         return pipeline.stream(assigning, io, columns=COLUMNS, records=records)
     if spherical and euclidean:
         raise UsageError("--spherical or --euclidean, not both")
     if k is None:
         raise UsageError("how many clusters?", "for example: --k 100, or --k auto")
-    if k != "auto" and not (k.isdecimal() and int(k)):
-        raise UsageError(f"--k takes a number from 1, or auto, not {k!r}", "for example: --k 100, or --k auto")
+    if k != "auto" and not (k.isdecimal() and len(k) < 19 and int(k)):  # more digits than a count can have
+        raise UsageError(f"--k takes a number from 1, or auto, not {k[:40]!r}", "for example: --k 100, or --k auto")
     if io.shard:
         raise UsageError(
             "--shard: a part cannot decide for the whole", "make the clusters of all, then --centroids works in parts"
         )
-    if save_centroids:
-        check_writable(save_centroids, "--save-centroids")
-        _apart("--save-centroids", save_centroids, io)
+    writes = {"--save-centroids": save_centroids}
+    pipeline.check_writes(io, writes)
     stage = Cluster(
         config
         | {
@@ -95,14 +93,14 @@ def run(
         },
         runtime,
     )
-    code = pipeline.stream(stage, io, columns=COLUMNS, records=records, writes={"--save-centroids": save_centroids})
+    code = pipeline.stream(stage, io, columns=COLUMNS, records=records, writes=writes)
     if save_centroids:
         stage.save(save_centroids)
     return code
 
 
-def _apart(flag: str, path: str, io: StreamOptions) -> None:
-    """Raise UsageError where a file of centroids is also an output."""
-    for other, name in (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report)):
-        if name and os.path.realpath(name) == os.path.realpath(path):
-            raise UsageError(f"{other} and {flag} name one file: {path}", "give each its own")
+def _spare(centroids: str, io: StreamOptions) -> None:
+    """Raise UsageError where the centroids that are read would be written over."""
+    for flag, name in (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report)):
+        if name and os.path.realpath(name) == os.path.realpath(centroids):
+            raise UsageError(f"{flag} and --centroids name one file: {centroids}", "give each its own")

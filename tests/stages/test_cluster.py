@@ -222,6 +222,8 @@ def test_a_cluster_that_is_there_already(clipkit: Runner, tmp_path: Path) -> Non
         (["x.jsonl", "--k", "2", "--save-centroids", "x.jsonl"], "--save-centroids x.jsonl: that is an input"),
         (["x.jsonl", "--k", "2", "--save-centroids", "o", "-o", "o"], "-o and --save-centroids name one file: o"),
         (["x.jsonl", "--k", "2", "--save-centroids", "no/c"], "--save-centroids no/c: there is no folder 'no'"),
+        (["x.jsonl", "--k", "2", "--save-centroids", "-"], "--save-centroids - : only records go to standard output"),
+        (["x.jsonl", "--k", "9" * 5000], f"from 1, or auto, not '{'9' * 40}'"),
         (["x.jsonl", "--centroids", "c", "--k", "2"], "--k is about making clusters, and --centroids has them"),
         (["x.jsonl", "--centroids", "c", "--euclidean"], "--euclidean is about making clusters"),
         (["x.jsonl", "--centroids", "c", "-o", "c"], "-o and --centroids name one file: c"),
