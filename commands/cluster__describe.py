@@ -62,9 +62,9 @@ def run(
         Column("typical", 28, lambda r: _shown(r["typical"][0])),
         Column("odd", 28, lambda r: _shown(r["odd"][0]) if r["odd"] else ""),
     )
-    return pipeline.stream(stage, io, columns=columns)
+    return pipeline.stream(stage, io, columns=columns, reads={"--centroids": [centroids]})
 
 
 def _shown(member: dict[str, str]) -> str:
     """What a person knows a member by."""
-    return member.get("text") or member.get("image") or member.get("id") or ""
+    return member.get("text") or member.get("id") or member.get("image") or ""
