@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,13 +33,15 @@ def stream(
     order: Callable[[Record], bytes] | None = None,
     records: Iterable[Record | BadLine] | None = None,
     writes: Mapping[str, str | None] | None = None,
+    reads: Mapping[str, Sequence[str]] | None = None,
     **more: Any,
 ) -> ExitCode:
     """Run a stage as the flags of `io` say. `more` are RunOptions that only some verbs offer (mark).
 
     open_output: as `runner.run` takes it. order: records come sorted by this key (`spool.Ordered`).
     records: what is read instead of the sources that `io` names. writes: the verb's own flags that name a file.
-    Raises UsageError for `--shard` where everything must be read first, and for a file beside -o that is also read.
+    reads: its flags that name what is read beside the sources, as the command line has it: -o would destroy that too.
+    Raises UsageError for `--shard` where everything must be read first, and for a file that is read and written.
     """
     from clipkit.stream.runner import RunOptions, run
     from clipkit.stream.spool import Ordered
@@ -51,9 +54,11 @@ def stream(
     )
     if io.shard and (order or (isinstance(stage, WholeStage) and not stage.mergeable)):
         raise UsageError("--shard: a part cannot decide for the whole", "leave it out: this reads everything first")
+    written = {"--rejects": io.rejects, "--report": io.report, **(writes or {})}
+    _apart(reads or {}, {"-o": io.out, **written})
     if records is None:
         records = opened = source(io, stage.verb, confine=bool(stage.runtime.get("confine")))
-        _spare(opened.paths, {"--rejects": io.rejects, "--report": io.report, **(writes or {})})
+        _spare(opened.paths, written)
     if order:
         records = Ordered(records, order, bad_first=policy(stage, io.on_error) == "fail")
     return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
@@ -65,6 +70,27 @@ def _spare(read: Iterable[str], written: Mapping[str, str | None]) -> None:
     for flag, path in written.items():
         if path and os.path.realpath(path) in inputs:
             raise UsageError(f"{flag} {path}: that is an input", "give each its own")
+
+
+def _apart(read: Mapping[str, Sequence[str]], written: Mapping[str, str | None]) -> None:
+    """Raise UsageError for a file that would be written over one of those that flags name as read."""
+    inputs = {os.path.realpath(path): flag for flag, words in read.items() for path in _named(words)}
+    for flag, path in written.items():
+        if path and os.path.isfile(path) and (other := inputs.get(os.path.realpath(path))):
+            raise UsageError(f"{flag} and {other} name one file: {path}", "give each its own")
+
+
+def _named(words: Iterable[str]) -> Iterator[str]:
+    """The paths that words stand for; none for what is not there, as whoever reads it will say."""
+    from clipkit.stream.sources.inputs import expand
+
+    for word in words:
+        is_list = word.startswith("@")
+        if is_list:
+            yield word[1:]
+        if not is_list or os.path.isfile(word[1:]):  # a list that comes through a pipe can be read only once
+            with contextlib.suppress(UsageError):
+                yield from (item.path for item in expand((word,)))
 
 
 def check_writes(io: StreamOptions, writes: Mapping[str, str | None]) -> None:

@@ -67,15 +67,17 @@ def run(
         raise UsageError("--plan keeps nothing", "leave --mark out")
     if show and counts and (io.sources or io.shard or io.limit is not None):
         raise UsageError("--plan with --counts is about the counts alone", "leave out the SOURCE, --shard and --limit")
+    reads = {"--counts": counts or [], "--metadata": list(config["metadata"].values())}
     if show:
         planning = balance.BalancePlan({**config, "counts": counts or []})
-        return pipeline.stream(planning, io, columns=balance.PLAN_COLUMNS, records=[] if counts else None)
+        return pipeline.stream(planning, io, columns=balance.PLAN_COLUMNS, records=[] if counts else None, reads=reads)
     if counts:
-        return pipeline.stream(balance.Balance({**config, "counts": counts}), io, columns=RECORD_COLUMNS, mark=mark)
+        deciding = balance.Balance({**config, "counts": counts})
+        return pipeline.stream(deciding, io, columns=RECORD_COLUMNS, mark=mark, reads=reads)
     writes = {"--save-counts": save_counts}
     pipeline.check_writes(io, writes)
     stage = balance.BalanceWhole(config)
-    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes)
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes, reads=reads)
     if save_counts:
         balance.save_counts(stage, save_counts)
     return code

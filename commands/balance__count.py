@@ -35,4 +35,4 @@ def run(
 
     config = balance.counting(metadata, per_text=per_text, per_image=per_image, per_language=per_language, seed=seed)
     balance.check(config)
-    return pipeline.stream(balance.BalanceCount(config), io)
+    return pipeline.stream(balance.BalanceCount(config), io, reads={"--metadata": list(config["metadata"].values())})

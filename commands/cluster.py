@@ -14,7 +14,6 @@ Example:
     clipkit cluster --features store/ --k auto --report counts.json -o clustered.jsonl
 """
 
-import os
 from typing import Annotated, Literal
 
 from typer import Option
@@ -66,9 +65,8 @@ def run(
     if centroids:
         if given := [flag for flag, value in making.items() if value is not None]:
             raise UsageError(f"{given[0]} is about making clusters, and --centroids has them", "leave one of them out")
-        _spare(centroids, io)
         assigning = AssignClusters(config | {"by": by, "centroids": centroids}, runtime)
-        return pipeline.stream(assigning, io, columns=COLUMNS, records=records)
+        return pipeline.stream(assigning, io, columns=COLUMNS, records=records, reads={"--centroids": [centroids]})
     if spherical and euclidean:
         raise UsageError("--spherical or --euclidean, not both")
     if k is None:
@@ -97,10 +95,3 @@ def run(
     if save_centroids:
         stage.save(save_centroids)
     return code
-
-
-def _spare(centroids: str, io: StreamOptions) -> None:
-    """Raise UsageError where the centroids that are read would be written over."""
-    for flag, name in (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report)):
-        if name and os.path.realpath(name) == os.path.realpath(centroids):
-            raise UsageError(f"{flag} and --centroids name one file: {centroids}", "give each its own")

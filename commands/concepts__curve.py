@@ -42,4 +42,5 @@ def run(
     from clipkit.stages.curve import CLASS_COLUMNS, FIT_COLUMNS, Curve
 
     stage = Curve({"counts": counts, "by": by, "per_class": per_class, "seed": seed})
-    return pipeline.stream(stage, io, columns=CLASS_COLUMNS if per_class else FIT_COLUMNS)
+    columns = CLASS_COLUMNS if per_class else FIT_COLUMNS
+    return pipeline.stream(stage, io, columns=columns, reads={"--counts": counts})

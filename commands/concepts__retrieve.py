@@ -72,4 +72,5 @@ def run(
         Column("id", 24, lambda r: r.id or ""),
         Column("text", 48, lambda r: str(r.get("text") or "")),
     )
-    return pipeline.stream(stage, io, columns=columns, mark=mark)
+    reads = {"--synonyms": [synonyms] if synonyms else []}
+    return pipeline.stream(stage, io, columns=columns, mark=mark, reads=reads)

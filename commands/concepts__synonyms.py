@@ -53,4 +53,5 @@ def run(
     }
     if template:
         config["templates"] = resolve_templates(template)
-    return pipeline.stream(Synonyms(config), io, columns=CHOICE_COLUMNS)
+    reads = {"--synonyms": [synonyms] if synonyms else []}
+    return pipeline.stream(Synonyms(config), io, columns=CHOICE_COLUMNS, reads=reads)

@@ -48,6 +48,7 @@ def run(
     ] = None,
     features: Features = None,
 ) -> ExitCode:
+    from clipkit.methods.contamination.benchmarks import parse
     from clipkit.stages.decontaminate import Decontaminate, overlaps_file
     from clipkit.stages.select import RECORD_COLUMNS, parse_names
 
@@ -63,7 +64,9 @@ def run(
     if stored and (io.limit is not None or io.shard):
         raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is read")
     records = pipeline.store_records(stored) if stored else None
-    writes = {"--overlaps": overlaps}
+    writes, reads = {"--overlaps": overlaps}, {"--against": list(parse(against).values())}
     pipeline.check_writes(io, writes)
     with overlaps_file(overlaps) as stage.found:
-        return pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, records=records, writes=writes)
+        return pipeline.stream(
+            stage, io, columns=RECORD_COLUMNS, mark=mark, records=records, writes=writes, reads=reads
+        )

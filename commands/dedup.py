@@ -96,4 +96,5 @@ def run(
         "mark": mark,
     }
     runtime = pipeline.runtime(io, images, model) | {"on_error": io.on_error}
-    return pipeline.stream(Dedup(config, runtime), io, columns=RECORD_COLUMNS, mark=mark)
+    reads = {"--against": against or []}
+    return pipeline.stream(Dedup(config, runtime), io, columns=RECORD_COLUMNS, mark=mark, reads=reads)

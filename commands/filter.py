@@ -81,9 +81,10 @@ def run(
     if limits and save_limits:
         raise UsageError("--limits or --save-limits, not both", "the one reads what the other wrote")
     writes = {"--save-limits": save_limits}
+    reads = {"--limits": [limits] if limits else [], "--synsets": [synsets] if synsets else []}
     pipeline.check_writes(io, writes)
     stage = filtering.stage(config, limits, save=bool(save_limits))
-    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes)
+    code = pipeline.stream(stage, io, columns=RECORD_COLUMNS, mark=mark, writes=writes, reads=reads)
     if save_limits:
         filtering.save_limits(stage, save_limits)
     return code

@@ -46,4 +46,4 @@ def run(
     if prefix and how in ("semi", "anti"):
         raise UsageError(f"--prefix: with --how {how} nothing comes from RIGHT", "leave it out")
     stage = Join({"right": right, "on": on, "how": how, "prefix": prefix}, {"root": pipeline.root(io)})
-    return pipeline.stream(stage, io, columns=RECORD_COLUMNS)
+    return pipeline.stream(stage, io, columns=RECORD_COLUMNS, reads={"RIGHT": [right]})

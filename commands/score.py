@@ -68,4 +68,4 @@ def run(
             raise UsageError(f"{flag} is for the scorer {owner}, which is not named", f"add it: --by {owner}")
     config = pipeline.model_config(model, images, features) | {"by": names, "rename": as_name, "options": options}
     stage = score(config, pipeline.runtime(io, images, model))
-    return pipeline.stream(stage, io, columns=columns(stage.outputs))
+    return pipeline.stream(stage, io, columns=columns(stage.outputs), reads={"--head": [head] if head else []})

@@ -38,6 +38,53 @@ def test_two_outputs_in_one_file(
     assert Path("x").read_text() == "before"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["decontaminate", "a.jsonl", "--by", "bytes", "--against", "x", "-o", "x"], "-o and --against"),
+        (
+            ["decontaminate", "a.jsonl", "--by", "bytes", "--against", "e=x", "--overlaps", "x"],
+            "--overlaps and --against",
+        ),
+        (["dedup", "a.jsonl", "--by", "url", "--against", "x", "-o", "./x"], "-o and --against"),
+        (["dedup", "a.jsonl", "--by", "url", "--against", "@list", "-o", "x"], "-o and --against"),
+        (["dedup", "a.jsonl", "--by", "url", "--against", "@list", "--report", "list"], "--report and --against"),
+        (["dedup", "a.jsonl", "--by", "url", "--against", "[x]", "--rejects", "link"], "--rejects and --against"),
+        (["join", "x", "a.jsonl", "-o", "link"], "-o and RIGHT"),
+        (["balance", "a.jsonl", "--counts", "x", "--t", "1", "-o", "x"], "-o and --counts"),
+        (["balance", "--plan", "--counts", "x", "-o", "x"], "-o and --counts"),
+        (["balance", "a.jsonl", "--metadata", "x", "--t", "1", "--save-counts", "x"], "--save-counts and --metadata"),
+        (["balance", "count", "a.jsonl", "--metadata", "x", "-o", "x"], "-o and --metadata"),
+        (["concepts", "curve", "a.jsonl", "--counts", "x", "-o", "x"], "-o and --counts"),
+    ],
+)
+def test_what_is_read_beside_the_sources_is_not_written_over(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text(LINE)
+    Path("x").write_text(LINE)
+    Path("list").write_text("x\n")
+    Path("link").symlink_to("x")
+    assert cli.run(words) == 2
+    assert capsys.readouterr().err.endswith(f"{said} name one file: {words[-1]}\nhint: give each its own\n")
+    assert (Path("x").read_text(), Path("list").read_text()) == (LINE, "x\n")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_counts_are_not_written_over_by_their_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text('{"id":"a","text":"a cat"}\n')
+    assert cli.run(["concepts", "count", "a.jsonl", "--concepts", "cat,dog", "-o", "c.jsonl"]) == 0
+    before = Path("c.jsonl").read_text()
+    assert cli.run(["concepts", "tail", "c.jsonl", "-o", "c.jsonl"]) == 2
+    assert Path("c.jsonl").read_text() == before
+
+
 def test_outputs_may_share_a_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,6 +236,7 @@ def test_options_that_mean_nothing(
 ) -> None:
     (tmp_path / "x.jsonl").write_text('{"id":"a","image":"a.png"}\n')
     (tmp_path / "s").symlink_to(store)
+    Centroids(np.eye(2, 4, dtype=np.float32), np.ones(2, np.int64), True, "lite@0", "image").save(str(tmp_path / "c"))
     refused = clipkit("cluster", *args)
     assert refused.code == 2, refused.stderr
     assert said in refused.stderr
