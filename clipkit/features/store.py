@@ -14,6 +14,7 @@ that join by position; clipkit itself joins by id. `record` is the whole record 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ FORMAT: Final = 1
 KIND: Final = "features"
 MANIFEST: Final = "clipkit.json"
 REMAKE: Final = "make the store again with clipkit embed"
+_RELEASE_AFTER: Final = 65_536  # rows
 FOLDERS: Final = {"image": "img_emb", "text": "text_emb", "backbone": "backbone_emb"}
 
 
@@ -106,6 +108,7 @@ class Store:
         self._maps: dict[tuple[str, int], np.ndarray] = {}
         self._columns: dict[tuple[str, int], Any] = {}
         self._presence: dict[tuple[str, int], np.ndarray] = {}
+        self._looked = 0
         self._index: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -192,6 +195,7 @@ class Store:
             if not self._present(output, place.part)[place.row]:
                 raise RecordError("no-feature", f"{self.folder} has no {output} feature of {self._id_at(place)!r}")
             row[:] = self._map(output, place.part)[place.row]
+        self._release(len(places))
         return _widen(raw, output)
 
     def blocks(self, output: str = "image", rows: int = 65_536) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -220,6 +224,15 @@ class Store:
                     raise ValueError(f"it holds {array.dtype} {array.shape}, not float16 {shape}")
             self._maps[output, part] = array
         return self._maps[output, part]
+
+    def _release(self, looked: int) -> None:
+        """Now and then let go of mapped pages: they stay in the system's cache, and no longer count as ours."""
+        self._looked += looked
+        if self._looked >= _RELEASE_AFTER and hasattr(mmap, "MADV_DONTNEED"):
+            for array in self._maps.values():
+                if isinstance(array.base, mmap.mmap):  # an empty part has none
+                    array.base.madvise(mmap.MADV_DONTNEED)
+            self._looked = 0
 
     def _column(self, name: str, part: int) -> Any:
         """A column of one part's metadata, as an Arrow array: ids take a tenth of what Python strings would."""
