@@ -4,14 +4,15 @@ Group: Curate
 
 All records are looked at together, mostly as clusters of features, and exactly so many are kept, byte for byte. With
 --plan the allocation alone is written, a record a cluster, and nothing is cut. With --features and no SOURCE the
-store's own records are read. See `clipkit methods pruners`. Reads everything first.
+store's own records are read: so `random`, which opens no image, chooses among the same records as the others. See
+`clipkit methods pruners`. Reads everything first.
 
 Example:
 
     clipkit prune photos/ --method density --keep-fraction 0.3 --plan
     clipkit prune pairs.jsonl --method prototypes --keep 10000 --features store/ -o kept.jsonl
     clipkit prune scored.jsonl --method tldr --best-by scores.clip --mark
-    clipkit prune pairs.jsonl --method random --keep 10000 -o control.jsonl
+    clipkit prune --features store/ --method random --keep 10000 -o control.jsonl
 """
 
 from typing import Annotated, Literal
@@ -95,9 +96,11 @@ def run(
         "centroids": centroids,
         "seed": seed,
         "plan": plan,
+        "alone": alone,
         "given": [flag for flag, value in flags.items() if value is not None],
     }
     runtime = pipeline.runtime(io, images, model) | {"on_error": io.on_error, "workers": io.workers}
     columns = PLAN_COLUMNS if plan else RECORD_COLUMNS
     records = pipeline.store_records(str(features)) if alone else None
-    return pipeline.stream(prune(config, runtime), io, columns=columns, records=records, mark=mark)
+    reads = {"--centroids": [centroids] if centroids else [], "--reference": reference or []}
+    return pipeline.stream(prune(config, runtime), io, columns=columns, records=records, mark=mark, reads=reads)

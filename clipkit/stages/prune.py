@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from clipkit.errors import ClipkitError, RecordError, UsageError
+from clipkit.errors import RecordError, UsageError
 from clipkit.features import kmeans
 from clipkit.features.centroids import Centroids
 from clipkit.features.rows import FeatureRows
@@ -31,6 +31,10 @@ _DIGITS: Final = 6  # of a distance, as records have it, so that clusters made h
 _SHOWN: Final = 10  # clusters of the table that is shown before cutting
 _SCORE: Final = ("score", "<f8")
 _WRITES: Final = "clipkit cluster --centroids FILE writes it"
+_UNREAD: Final = (
+    "no image is opened, so those that cannot be read count as well; for a control of the very size of another "
+    "method, give --features STORE and no SOURCE to both"
+)
 _ROW: Final = struct.Struct("<Qdqd")  # ticket, score, cluster, distance
 
 
@@ -75,6 +79,7 @@ class _Pruning(WholeStage):
         self.steps = () if self.summarises else tuple(self.pruner.reasons)
         best_by = self.config["options"].get("best_by")
         self._sought, self._lock = Sought([best_by] if best_by else []), threading.Lock()
+        self._numbers: set[bool] = set()  # whether --best-by was a number, in those that had it
         self._notices: list[str] = []
         self._facts: dict[str, Any] = {}
 
@@ -105,6 +110,7 @@ class _Pruning(WholeStage):
         if value is None:
             return math.nan
         score = _double(value)
+        self._numbers.add(not math.isnan(score))
         if math.isnan(score):
             raise RecordError("bad-field", f"field {name!r} is no number, or too large a one", "see --best-by")
         return score
@@ -113,8 +119,9 @@ class _Pruning(WholeStage):
         self._pool = pool = self.pool(rows)
         if self.config["options"].get("best_by") and np.isnan(pool.score).all():
             self._sought.check()
-            if len(pool):
-                raise ClipkitError(f"no record has a number in {self.config['options']['best_by']}")
+            if len(pool) or self._numbers == {False}:
+                field = self.config["options"]["best_by"]
+                raise UsageError(f"no record has a number in {field}", "--best-by FIELD, such as scores.clip")
         size = self._size(pool)
         self._quota = self.pruner.allocate(pool, size) if len(pool) else np.zeros(pool.k, np.int64)
         self._tell(size)
@@ -130,7 +137,7 @@ class _Pruning(WholeStage):
         if wanted is None:
             wanted = math.floor(Fraction(str(self.config["keep_fraction"])) * len(pool) + Fraction(1, 2))
         most = self.pruner.most(pool)
-        if most < wanted:
+        if most < wanted and len(pool):
             able = "there are no more" if most == len(pool) else f"{self.pruner.name} can choose among no more"
             self._notices.append(f"{most:,} instead of {wanted:,}: {able}")
         return int(min(wanted, most))
@@ -209,6 +216,15 @@ class Prune(_Pruning, VectorStage):
     fields: ClassVar[tuple[tuple[str, str], ...]] = (_SCORE,)
     defaults: ClassVar[dict[str, Any]] = {**VectorStage.defaults, **_Pruning.defaults, "k": None}
 
+    def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
+        super().__init__(config, runtime)
+        self._clustered = False  # whether records say what cluster they are in
+
+    @property
+    def notices(self) -> list[str]:
+        said = "the records' own field `cluster` is not looked at: these are new clusters; --centroids FILE takes those"
+        return [*super().notices, *([said] if self._clustered else [])]
+
     def setup(self) -> None:
         super().setup()
         model, by = str(self.encoder.identity), self.config["by"]
@@ -220,6 +236,8 @@ class Prune(_Pruning, VectorStage):
         return super().fingerprint() | {"best_by": self.config["options"].get("best_by")}
 
     def head(self, record: Record) -> bytes:
+        said = record.get("cluster")
+        self._clustered = self._clustered or (isinstance(said, dict) and said.keys() >= {"id", "dist"})
         return struct.pack("<d", self.score(record))
 
     def pool(self, rows: Rows) -> Pool:
@@ -250,15 +268,16 @@ class Prune(_Pruning, VectorStage):
 class PruneRecords(_Pruning):
     """Keeps a part of the records by the clusters that they say they are in, or at random: no image is opened.
 
-    config: as `_Pruning`; centroids: the file of the clusters (None where the method needs none).
+    config: as `_Pruning`; centroids: the file of the clusters (None where the method needs none); unread: the records
+    are as they come, so an image that no other method could read is among them.
     """
 
     verb: ClassVar[str] = "prune"
     inline: ClassVar[bool] = True
-    defaults: ClassVar[dict[str, Any]] = {**_Pruning.defaults, "centroids": None}
+    defaults: ClassVar[dict[str, Any]] = {**_Pruning.defaults, "centroids": None, "unread": False}
 
     def setup(self) -> None:
-        path = self.config["centroids"]
+        path, self._images = self.config["centroids"], False
         self._centroids = Centroids.load(path) if path else None
         self.layout = FeatureRows(np.dtype([TICKET, _SCORE, ("cluster", "<i8"), ("distance", "<f8")]), 0)
         if self._centroids is not None:
@@ -267,6 +286,10 @@ class PruneRecords(_Pruning):
             if self._reference.sources:
                 raise self._reference.needs_store("--centroids")
 
+    @property
+    def notices(self) -> list[str]:
+        return [*super().notices, *([_UNREAD] if self.config["unread"] and self._images else [])]
+
     def process(self, items: list[Any]) -> list[Outcome]:
         return [self._row(record) for record in items]
 
@@ -274,6 +297,7 @@ class PruneRecords(_Pruning):
         drawn = int.from_bytes(ticket(name_of(record), self.config["seed"], self.verb)[:8], "big")
         try:
             cluster, distance = self._place(record)
+            self._images = self._images or "image" in record
             return Row(_ROW.pack(drawn, self.score(record), cluster, distance))
         except RecordError as error:
             return error
@@ -313,20 +337,23 @@ class PruneRecords(_Pruning):
 def prune(config: dict[str, Any], runtime: dict[str, Any]) -> Stage:
     """The stage for what was asked: `Prune`, or `PruneRecords` where no features are needed.
 
-    config: that of either, and `given`, the flags that were said about clusters that are made here. A method that looks
-    at no clusters takes no notice of any: a control is the same command with another method. Raises UsageError for
-    what does not go together.
+    config: that of either; `given`, flags that were said about clusters that are made here; `alone`: the records are a
+    store's. A method that looks at no clusters takes no notice of any: a control is the same command with another
+    method. Raises UsageError for what does not go together.
     """
     found: type[Pruner] = PRUNERS.get(config["method"])
-    said = {name: value for name, value in config.items() if name not in ("given", "centroids")}
+    said = {name: value for name, value in config.items() if name not in ("given", "alone", "centroids")}
     if found.needs_clusters and not config["centroids"]:
         return Prune(said, runtime)
     if found.needs_clusters and config["given"]:
         hint = "leave one of them out"
         raise UsageError(f"{config['given'][0]}: with --centroids the records say what cluster they are in", hint)
     names = (*_Pruning.defaults, "method")
-    clusters = {"centroids": config["centroids"]} if found.needs_clusters else {}
-    return PruneRecords({**{name: config[name] for name in names}, **clusters}, runtime)
+    said = {name: config[name] for name in names}
+    if found.needs_clusters:
+        return PruneRecords({**said, "centroids": config["centroids"]}, runtime)
+    unread = config["keep_fraction"] is not None and config["by"] == "image" and not config["alone"]
+    return PruneRecords({**said, "unread": unread}, runtime)
 
 
 def _double(value: Any) -> float:

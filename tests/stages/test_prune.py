@@ -276,6 +276,25 @@ def test_a_score_that_is_no_number(value: Any) -> None:
         kept(stage("tldr"), given, on_error="fail")
 
 
+def test_a_score_that_is_no_number_anywhere_stops_the_run(clipkit: Runner, manifest: Path) -> None:
+    """Not every record fails for what the command says wrongly, and nothing is written."""
+    args = ("prune", manifest, "--by", "text", "--method", "tldr", "--keep", "5", "--on-error", "keep")
+    done = clipkit(*args, "--best-by", "text", "-o", "kept.jsonl")
+    assert (done.code, done.stdout) == (2, "") and not (manifest.parent / "kept.jsonl").exists()
+    assert done.stderr.startswith("clipkit prune: no record has a number in text\nhint: ")
+    given = records()
+    for record in given[1:]:
+        record["scores"]["x"] = "high"
+    one = stage("tldr", options={"best_by": "scores.x", "best_fraction": 1.0})
+    assert len([record for record in run(one, given, on_error="keep") if "error" not in record]) == 1
+
+
+def test_no_word_of_fewer_where_all_failed() -> None:
+    made = stage("density")
+    assert all("error" in record for record in run(made, [{"id": "a"}, {"id": "b", "text": 3}], on_error="keep"))
+    assert made.notices == []
+
+
 # The command
 
 
@@ -327,6 +346,28 @@ def test_a_control_is_the_same_command_with_another_method(clipkit: Runner, mani
     done = clipkit(*args, "--k", "5", "--features", features, "--centroids", "c", "--by", "text")
     assert done.code == 0, done.stderr
     assert done.lines == clipkit(*args).lines
+
+
+def test_clusters_that_are_made_anew_are_said(clustered: tuple[list[dict[str, Any]], str]) -> None:
+    made = stage("density")
+    kept(made, clustered[0])
+    assert len(made.notices) == 1 and "--centroids FILE" in made.notices[0]
+    for other in (stage("density"), stage("random")):
+        kept(other, records())
+        assert other.notices == []
+
+
+def test_random_of_a_part_says_that_it_counts_what_cannot_be_read(clipkit: Runner, tmp_path: Path) -> None:
+    """By a store both methods choose among the same records."""
+    features = store(tmp_path / "features", {f"r{i}": axis(i % 3, i / 40) for i in range(20)})
+    (tmp_path / "in.jsonl").write_text("".join(f'{{"id":"r{i}","image":"{i}.jpg"}}\n' for i in range(30)))
+    control = ("prune", "--method", "random", "--keep-fraction", "0.3")
+    own = clipkit(*control, "in.jsonl")
+    assert len(own.lines) == 9 and own.stderr.count("no image is opened") == 1
+    assert "no image" not in clipkit(*control, "in.jsonl", "--by", "text").stderr
+    other = clipkit("prune", "--method", "density", "--keep-fraction", "0.3", "--features", features, "--k", "3")
+    same = clipkit(*control, "--features", features)
+    assert len(same.lines) == len(other.lines) == 6 and same.stderr == ""
 
 
 def test_random_opens_nothing(clipkit: Runner) -> None:
