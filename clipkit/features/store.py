@@ -230,8 +230,9 @@ class Store:
         self._looked += looked
         if self._looked >= _RELEASE_AFTER and hasattr(mmap, "MADV_DONTNEED"):
             for array in self._maps.values():
-                if isinstance(array.base, mmap.mmap):  # an empty part has none
-                    array.base.madvise(mmap.MADV_DONTNEED)
+                mapped: Any = array.base
+                if isinstance(mapped, mmap.mmap):  # an empty part has none
+                    mapped.madvise(mmap.MADV_DONTNEED)
             self._looked = 0
 
     def _column(self, name: str, part: int) -> Any:
