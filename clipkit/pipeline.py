@@ -81,15 +81,14 @@ def _apart(read: Mapping[str, Sequence[str]], written: Mapping[str, str | None])
 
 
 def _named(words: Iterable[str]) -> Iterator[str]:
-    """The paths that words stand for; none for what is not there, as whoever reads it will say."""
+    """The words as paths, and what else they stand for where they are patterns or `@lists` of records."""
     from clipkit.stream.sources.inputs import expand
 
     for word in words:
-        is_list = word.startswith("@")
-        if is_list:
-            yield word[1:]
-        if not is_list or os.path.isfile(word[1:]):  # a list that comes through a pipe can be read only once
-            with contextlib.suppress(UsageError):
+        path = word.removeprefix("@")
+        yield path
+        if path == word or os.path.isfile(path):  # a list that comes through a pipe can be read only once
+            with contextlib.suppress(UsageError):  # no records: a verb's own kind of file, which it will judge
                 yield from (item.path for item in expand((word,)))
 
 

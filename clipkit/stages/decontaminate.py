@@ -103,7 +103,7 @@ class Decontaminate(Stage):
     def setup(self) -> None:
         strict = policy(self, self.runtime.get("on_error")) == "fail"
         self._left_out = LeftOut(strict=strict)
-        benchmarks = [open_benchmark(name, path, self._left_out) for name, path in self._against.items()]
+        benchmarks = [open_benchmark(name, path) for name, path in self._against.items()]
         compared = self._choose(benchmarks)
         self._open()
         self.looking = Looking(self.methods, self.opener, self.embedder, stored=bool(self.config["features"]))
@@ -149,7 +149,7 @@ class Decontaminate(Stage):
             self.opener = Opener(**{name: self.runtime[name] for name in names if name in self.runtime})
 
     def fingerprint(self) -> dict[str, Any]:
-        said = {"limits": self._limits, "references": self.references.digest}
+        said = {"limits": self._limits, "against": self.references.digest}
         if self.embedder:
             encoder = self.embedder.encoder
             said |= {"exact_decode": self.config["exact_decode"]}

@@ -7,6 +7,7 @@ File: a magic line, then frames of `<length><crc32><payload>`, little-endian. Th
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from array import array
@@ -23,6 +24,7 @@ _MAGIC = b"clipkit journal 1\n"
 _FRAME = struct.Struct("<II")
 _KEY = 16
 _DONE = b"done"  # the last frame's payload when a run came to its end
+_DIGEST = re.compile("[0-9a-f]{16,}")  # says nothing to a person but that something is another
 _SYNC_BYTES = 8 << 20  # fsync now and then: a kill loses nothing written, a power cut at most this much
 
 
@@ -190,10 +192,16 @@ def _same_run(path: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
     if was == now:
         return
     changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-    told = ", ".join(f"{name} was {_short(was.get(name))}, is {_short(now.get(name))}" for name in changed[:3])
+    told = ", ".join(_difference(name, was.get(name), now.get(name)) for name in changed[:3])
     raise ClipkitError(
         f"{path} belongs to a run with other options: {told}", "repeat that run's options, or --restart begins anew"
     )
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (was, now)):
+        return f"{name} changed"
+    return f"{name} was {_short(was)}, is {_short(now)}"
 
 
 def _short(value: Any) -> str:

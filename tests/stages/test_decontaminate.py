@@ -183,7 +183,7 @@ def test_what_is_told(clipkit: Runner, photos: Path, tmp_path: Path) -> None:
     }
     assert report["facts"]["benchmarks"]["none"]["records"] == 0
     assert set(report["facts"]["benchmarks"]["none"]["by"]) == {"bytes", "phash"}
-    assert report["facts"]["left_out"] == 2
+    assert report["facts"]["left_out"] == 0
 
 
 # Alone or together, in any part and order
@@ -276,6 +276,8 @@ def test_benchmarks_that_cannot_be(clipkit: Runner, photos: Path, tmp_path: Path
     )
     for empty in ("empty.txt", "empty.jsonl", "folder"):
         assert f"--against {empty}: nothing in it can be compared" in refused("--against", empty), empty
+    (tmp_path / "odd.txt").write_text(f"{'0123456789abcdef' * 4}\nnot a digest\n")
+    assert "odd.txt:2: expected 64 hex digits (sha256) or 16 (phash), got 'not'" in refused("--against", "odd.txt")
     said = refused("--against", "broken.jsonl")
     assert "nothing in it can be compared" in said and "2 records have an error" in said and "missing.png" in said
     assert "missing.png" in refused("--against", photos / "test", "--against", "broken.jsonl", "--on-error", "fail")
@@ -389,7 +391,8 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path) -> No
     }
     other = [f"test={photos / 'pool'}" if word == test else word for word in again]  # another set under one name
     refused = clipkit(*other, stdin=given)
-    assert refused.code == 1 and "--restart" in refused.stderr
+    assert refused.code == 1 and "belongs to a run with other options: against changed\nhint: " in refused.stderr
+    assert "--restart" in refused.stderr
 
 
 def test_a_stopped_run_leaves_no_overlaps(photos: Path, tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ class Features(Benchmark):
 class Digests(Benchmark):
     """A list of digests (`hashlist`), compared by the methods that it has digests for."""
 
-    def __init__(self, name: str, path: str, left_out: LeftOut) -> None:
+    def __init__(self, name: str, path: str) -> None:
         super().__init__(name, path)
-        self._digests = hashlist.read(path, left_out)
+        self._digests = hashlist.read(path)
         self._methods = {digest.method for digest in self._digests}
 
     def usable(self, method: Deduper) -> bool:
@@ -220,15 +220,15 @@ def _stem(path: str) -> str:
     return os.path.splitext(base)[0]
 
 
-def open_benchmark(name: str, path: str, left_out: LeftOut) -> Benchmark:
+def open_benchmark(name: str, path: str) -> Benchmark:
     """What a path names: a feature store, a list of digests (.txt), or any source of records.
 
-    Raises ClipkitError for what is not there.
+    Raises ClipkitError for what is not there, and for a list with a line that is no digest.
     """
     if kind_of(Path(path)):
         return Features(name, path)
     if path.lower().endswith(".txt") and os.path.isfile(path):
-        return Digests(name, path, left_out)
+        return Digests(name, path)
     records = Records(name, path)
     records.check()
     return records

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from clipkit.errors import ClipkitError, RecordError
-from clipkit.methods.dedupers.references import LeftOut
+from clipkit.errors import ClipkitError, UsageError
 
 METHODS: Final = {64: "bytes", 16: "phash"}  # hex digits -> the method that compares them
 _HEX: Final = re.compile("[0-9a-fA-F]+")
@@ -23,11 +22,11 @@ class Digest:
     name: str
 
 
-def read(path: str, left_out: LeftOut) -> list[Digest]:
+def read(path: str) -> list[Digest]:
     """The digests of a file: one a line, blank lines and lines that start with `#` left out.
 
-    64 hex digits are the sha256 of an image's bytes, 16 a phash. A line that holds neither is left out. Raises
-    ClipkitError for a file that cannot be read.
+    64 hex digits are the sha256 of an image's bytes, 16 a phash. Raises UsageError for a line that holds neither, for
+    it would protect nothing, and ClipkitError for a file that cannot be read.
     """
     found = []
     try:
@@ -36,17 +35,18 @@ def read(path: str, left_out: LeftOut) -> list[Digest]:
                 text = line.strip()
                 if not text or text.startswith("#"):
                     continue
-                try:
-                    found.append(_digest(text))
-                except RecordError as error:
-                    left_out.failed(error, f"{path}:{number}")
+                found.append(_digest(text, f"{path}:{number}"))
     except OSError as error:
         raise ClipkitError(f"--against {path} cannot be read: {error.strerror}") from None
     return found
 
 
-def _digest(text: str) -> Digest:
-    """The digest is the first word or the last; the rest is a name (`*NAME` where sha256sum read it as binary)."""
+def _digest(text: str, where: str) -> Digest:
+    """The digest is the first word or the last; the rest is a name (`*NAME` where sha256sum read it as binary).
+
+    A backslash before all says that sha256sum wrote one in the name too, for a character that ends lines, say.
+    """
+    text = text.removeprefix("\\")
     first, _, rest = text.partition(" ") if "\t" not in text else text.partition("\t")
     before, _, last = text.replace("\t", " ").rpartition(" ")
     for word, name in ((first, rest), (last, before)):
@@ -54,7 +54,7 @@ def _digest(text: str) -> Digest:
         if method:
             name = name.strip().removeprefix("*")
             return Digest(method, bytes.fromhex(word), name or word.lower())
-    raise RecordError("bad-digest", f"expected 64 hex digits (sha256) or 16 (phash), got {_said(first)}", _HINT)
+    raise UsageError(f"expected 64 hex digits (sha256) or 16 (phash), got {_said(first)}", _HINT, where=where)
 
 
 def _said(word: str) -> str:

@@ -67,6 +67,6 @@ def check_eps(eps: float) -> None:
     """Raise UsageError for an eps that means nothing."""
     if not LEAST_EPS <= eps < 2:
         raise UsageError(
-            f"--eps takes a distance from {LEAST_EPS:g} to 2, not {eps:g}",
+            f"--eps takes a distance from {LEAST_EPS:g} on, below 2, not {eps:g}",
             "1 - cosine: 0.03 drops what has a neighbour of cosine over 0.97",
         )

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.contamination.hashlist import read
-from clipkit.methods.dedupers.references import LeftOut
 
 SHA = "0123456789abcdef" * 4
 CODE = "00ff00ff00ff00ff"
@@ -25,14 +24,14 @@ CODE = "00ff00ff00ff00ff"
         (f"  {CODE} d.jpg  ", "phash", "d.jpg"),
         (f"a picture.jpg {CODE}", "phash", "a picture.jpg"),
         (f"e.jpg\t{CODE}", "phash", "e.jpg"),
+        (f"\\{SHA}  a\\nb.jpg", "bytes", "a\\nb.jpg"),  # as sha256sum writes the name a, line end, b.jpg
         (f"\u732b.jpg {SHA}", "bytes", "\u732b.jpg"),
     ],
 )
 def test_lines(line: str, method: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"\ufeff# a comment\n\n{line}\r\n", encoding="utf-8", newline="")
-    left_out = LeftOut(strict=True)
-    (digest,) = read(str(path), left_out)
+    (digest,) = read(str(path))
     assert (digest.method, digest.name) == (method, name)
     assert digest.value == bytes.fromhex(SHA if method == "bytes" else CODE)
 
@@ -46,25 +45,23 @@ def test_lines(line: str, method: str, name: str, tmp_path: Path) -> None:
         (SHA[:-1] + "g", f"got '{SHA[:40]}...'"),
     ],
 )
-def test_a_line_that_holds_none_is_told_of(line: str, said: str, tmp_path: Path) -> None:
+def test_a_line_that_holds_none_is_refused(line: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"{SHA}\n{line}\n")
-    left_out = LeftOut(strict=False)
-    assert len(read(str(path), left_out)) == 1
-    assert left_out.count == 1 and f"{path}:2: expected 64 hex digits" in left_out.notices[0]
-    with pytest.raises(RecordError, match="expected 64") as caught:
-        read(str(path), LeftOut(strict=True))
+    with pytest.raises(UsageError, match="expected 64") as caught:
+        read(str(path))
     assert said in caught.value.message and caught.value.where == f"{path}:2"
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
-    path.write_bytes(b"\xff\xfe\x00\n" + SHA.encode() + b" caf\xe9.jpg\n")
-    left_out = LeftOut(strict=False)
-    assert [digest.name for digest in read(str(path), left_out)] == ["caf\ufffd.jpg"]
-    assert left_out.count == 1
+    path.write_bytes(SHA.encode() + b" caf\xe9.jpg\n")
+    assert [digest.name for digest in read(str(path))] == ["caf\ufffd.jpg"]
+    path.write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(UsageError, match="expected 64"):
+        read(str(path))
 
 
 def test_a_folder_is_no_list(tmp_path: Path) -> None:
     with pytest.raises(ClipkitError, match="cannot be read"):
-        read(str(tmp_path), LeftOut(strict=False))
+        read(str(tmp_path))
