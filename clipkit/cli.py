@@ -23,6 +23,7 @@ Usage: clipkit VERB [OPTIONS] [SOURCE]...
   A toolbox for CLIP-style image-text models. Verbs read and write one JSON
   object a line, so they compose in a pipe.
 """
+_NAMES = ("--labels", "--concepts")  # a list of names is the classes of one verb and the concepts of another
 _ROOT_TAIL = """
 General
   VERB --help  What a verb does, its options, and an example.
@@ -191,7 +192,7 @@ def _refuse_nonfinite(command: Any, values: dict[str, Any]) -> None:
 
 def _usage(error: Exception, verb: str) -> UsageError:
     """Typer's complaint about the arguments, in our style."""
-    meant = getattr(error, "possibilities", None)
+    meant = _sister(error) or getattr(error, "possibilities", None)
     message = str(getattr(error, "message", "") if meant else error.format_message()).strip().rstrip(".")  # type: ignore[attr-defined]
     hint = f"Did you mean {' or '.join(sorted(meant))}?" if meant else f"see: clipkit {verb} --help"
     count = message.removeprefix("No such option: -")
@@ -199,6 +200,14 @@ def _usage(error: Exception, verb: str) -> UsageError:
         hint = f"Did you mean -n {count}?"
     message = " ".join(message.split())  # a list of choices comes on lines of its own
     return UsageError(message[:1].lower() + message[1:], hint)
+
+
+def _sister(error: Exception) -> list[str]:
+    """The flag for what an unknown option names at another verb, if this verb has that one."""
+    name = getattr(error, "option_name", None)
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    known = {flag for param in getattr(command, "params", ()) for flag in param.opts}
+    return [flag for flag in _NAMES if name in _NAMES and flag in known]
 
 
 def _print_help() -> None:

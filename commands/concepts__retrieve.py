@@ -5,13 +5,14 @@ Group: Curate
 Of the captions that hold a class's name or one of its synonyms, the --per-class that are most like the class's prompts:
 a small set for each class, all of one size, to train a head on (REAL-Linear, Parashar et al., 2024). Writes `label`
 and `scores.retrieve`. One whose caption names several classes goes to the one it is most like that has room. --rank
-random is the control. Reads everything first.
+random is the control. Give --synonyms here as to `concepts synonyms`: a label file has prompts, which captions are not
+searched for. Reads everything first.
 
 Example:
 
     clipkit concepts retrieve captions.parquet --labels @classes.txt -o retrieved.jsonl
-    clipkit concepts retrieve pairs.jsonl --labels @labels.json --per-class 100 | clipkit pack -o retrieved/
-    clipkit concepts retrieve shards/ --labels @classes.txt --synonyms names.json --rank image --features store/
+    clipkit concepts retrieve pairs.jsonl --labels @labels.json --synonyms names.json | clipkit pack -o retrieved/
+    clipkit concepts retrieve shards/ --labels @classes.txt --per-class 100 --rank image --features store/
 """
 
 from typing import Annotated, Literal

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from clipkit.errors import RecordError
+from clipkit.errors import ClipkitError, RecordError
 from clipkit.methods.concepts.counts import read_counts
 from clipkit.methods.concepts.curve import Fit, Interval, fit
 from clipkit.methods.concepts.synonyms import listed
@@ -95,6 +95,9 @@ class Curve(WholeStage):
             else:
                 found = {"id": name, "count": count, "answers": _whole(answers), "accuracy": right / answers}
                 self._classes.append(found)
+        if self._uncounted and not self._classes:
+            message = f"no class of the results was counted: {listed(self._uncounted)}"
+            raise ClipkitError(message, f"the counts are of {listed(list(self._counts))}: count these classes")
         seen = [found for found in self._classes if found["count"]]
         counts, accuracies = (np.array([found[name] for found in seen], float) for name in ("count", "accuracy"))
         self._fit = fit(counts, accuracies, seed=self.config["seed"])

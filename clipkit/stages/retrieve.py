@@ -49,8 +49,18 @@ class _Retrieval(WholeStage):
         self.labels = Labels.from_json(self.config["labels"])
         self._synonyms = synonyms_of(self.labels.names, self.config["synonyms"])
         self._matcher = ConceptMatcher(self._synonyms.groups)
+        self._renamed = self._called_otherwise() if self.config["synonyms"] is None else []
         self._named = self._kept = np.zeros(len(self.labels.names), int)
         self._goes: dict[int, tuple[int, float]] = {}
+
+    def _called_otherwise(self) -> list[str]:
+        """The classes of which no description holds a name that captions are searched for."""
+        said = self.labels.descriptions or {}
+        return [
+            name
+            for number, name in enumerate(self.labels.names)
+            if name in said and not any(number in self._matcher.find(text) for text in said[name])
+        ]
 
     def candidates(self, record: Record) -> list[int]:
         """The classes that a record may go to, in the order of the labels: those that its caption names, and of these,
@@ -129,6 +139,9 @@ class _Retrieval(WholeStage):
         counted = sorted(zip(self._kept.tolist(), self.labels.names, strict=True))
         short = [f"{name} {kept:,}" for kept, name in counted if kept < most]
         said = [f"fewer than {most:,} for {len(short):,} of {len(counted):,} classes: {listed(short)}"] if short else []
+        if self._renamed:
+            many = f"{len(self._renamed):,} described by names that no caption was searched for"
+            said.append(f"{many}, which --synonyms FILE would give: {listed(self._renamed)}")
         return [*super().notices, *said, *self._synonyms.notices]
 
 

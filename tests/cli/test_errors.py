@@ -152,3 +152,14 @@ def test_missing_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_close_spelling_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["methods", "--jsn"]) == 2
     assert capsys.readouterr().err == "clipkit methods: no such option: --jsn\nhint: Did you mean --json?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("concepts count --labels a", "--concepts?"), ("zeroshot --concepts a", "--labels?"), ("score --concepts a", "")],
+)
+def test_the_names_of_a_sister_verb(capsys: pytest.CaptureFixture[str], words: str, meant: str) -> None:
+    assert cli.run(words.split()) == 2
+    err = capsys.readouterr().err
+    for flag in ("--labels?", "--concepts?"):
+        assert (f"Did you mean {flag}" in err) == (flag == meant), err

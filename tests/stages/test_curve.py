@@ -54,6 +54,11 @@ def test_answers_and_accuracies_say_the_same(counts: str) -> None:
     assert curve(given, counts) == [fit]
 
 
+def test_one_class_in_common_is_enough(counts: str) -> None:
+    (fit,) = curve(answers("emu", 1, 0) + answers("cat", 1, 1), counts)
+    assert (fit["classes"], fit["excluded"]["not_counted"]) == (1, 1)
+
+
 def test_neither_the_order_of_results_nor_that_of_classes_matters(counts: str) -> None:
     (fit,) = curve(RESULTS, counts)
     for number in range(3):
@@ -111,13 +116,13 @@ def test_what_is_no_file_of_counts(tmp_path: Path) -> None:
         curve(RESULTS, str(path))
 
 
-def test_names_that_do_not_meet_are_told(counts: str, clipkit: Any) -> None:
+def test_names_that_do_not_meet_stop_the_run(counts: str, clipkit: Any) -> None:
     lines = "".join(json.dumps({"label": name, "pred": {"label": "cat"}}) + "\n" for name in ("katze", "hund"))
     done = clipkit("concepts", "curve", "--counts", counts, stdin=lines)
-    assert done.code == 0
-    assert json.loads(done.stdout)["slope"] is None
-    assert "2 not counted, left out: hund, katze" in done.stderr
-    assert "no line" in done.stderr
+    assert (done.code, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert first == "clipkit concepts curve: no class of the results was counted: hund, katze"
+    assert second == "hint: the counts are of cat, newt, red kite, okapi: count these classes"
 
 
 def test_the_fit_is_in_the_report(counts: str, clipkit: Any, tmp_path: Path) -> None:

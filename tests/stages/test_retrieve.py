@@ -73,6 +73,16 @@ def test_the_order_the_workers_and_the_batches_are_nothing() -> None:
     assert sorted(retrieved(shuffled, workers=3, batch_size=7), key=lambda r: r["id"]) == together
 
 
+def test_a_description_by_a_name_that_is_not_searched_for_is_said() -> None:
+    """So it is where a file of labels comes from `concepts synonyms --synonyms` and these are not given again."""
+    labels = {"car": ["a photo of an automobile."], "yurt": ["a photo of a tipi.", "it is round"], "dog": ["a dog."]}
+    said = "1 described by names that no caption was searched for, which --synonyms FILE would give: yurt"
+    for synonyms, expected in ((None, True), ({"yurt": ["tipi"]}, False), ({"car": ["auto"]}, False)):
+        stage = RetrieveRandom({"labels": labels, "synonyms": synonyms})
+        list(run(stage, captions()))
+        assert (said in stage.notices) == expected
+
+
 def test_each_class_has_as_many_as_asked_for_or_as_there_are() -> None:
     stage = Retrieve({"labels": [*NAMES, "yurt", "igloo"], "synonyms": WORDS, "per_class": 10})
     labels = [record["label"] for record in run(stage, captions())]
