@@ -35,4 +35,5 @@ def run(
 
     config = balance.counting(metadata, per_text=per_text, per_image=per_image, per_language=per_language, seed=seed)
     balance.check(config)
-    return pipeline.stream(balance.BalanceCount(config), io, reads={"--metadata": list(config["metadata"].values())})
+    stage = balance.BalanceCount(config | {"part": io.shard})
+    return pipeline.stream(stage, io, reads={"--metadata": list(config["metadata"].values())})

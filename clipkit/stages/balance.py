@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from clipkit.errors import UsageError
@@ -227,11 +228,17 @@ class BalanceWhole(_Deciding, _Counting):
 
 
 class BalanceCount(_Counting):
-    """Counts entries; writes the counts. config: metadata, per, per_language and seed as of Balance."""
+    """Counts entries; writes the counts. config: metadata, per, per_language and seed as of Balance; part, (i, n) where
+    the records are that part of a whole, as the counts then say."""
 
     verb: ClassVar[str] = "balance count"
     mergeable: ClassVar[bool] = True
-    defaults: ClassVar[dict[str, Any]] = DEFAULTS
+    defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "part": None}
+
+    def learn(self, rows: Rows) -> None:
+        super().learn(rows)
+        assert self.counts is not None
+        self.counts = replace(self.counts, part=self.config["part"])
 
     @property
     def summarises(self) -> bool:
@@ -252,7 +259,7 @@ class BalancePlan(BalanceCount):
 
     verb: ClassVar[str] = "balance"
     mergeable: ClassVar[bool] = False
-    defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "counts": []}
+    defaults: ClassVar[dict[str, Any]] = {**BalanceCount.defaults, "counts": []}
 
     def learn(self, rows: Rows) -> None:
         if self.config["counts"]:

@@ -149,6 +149,33 @@ def test_counts_of_parts_give_the_one_run(flags: list[str], clipkit: Any, tmp_pa
     assert clipkit("balance", *given, *flags, "--mark").lines == marked
 
 
+def test_parts_that_are_missing_or_given_twice_are_refused(clipkit: Any, tmp_path: Path) -> None:
+    write(tmp_path / "animals.txt", ANIMALS)
+    for name, size in (("all", 40), ("more", 60)):
+        jsonl(tmp_path / f"{name}.jsonl", [r | {"id": f"{name}{r['id']}"} for r in corpus(size)])
+        for part in (1, 2, 3):
+            given = [f"{name}.jsonl", "--metadata", "animals.txt", "--shard", f"{part}/3"]
+            assert clipkit("balance", "count", *given, "-o", f"{name}{part}").code == 0
+    assert json.loads((tmp_path / "all2").read_text().splitlines()[0])["part"] == [2, 3]
+
+    def planned(*files: str) -> Any:
+        counts = [word for file in files for word in ("--counts", file)]
+        return clipkit("balance", "--plan", "--metadata", "animals.txt", *counts)
+
+    for files, said in (
+        (["all1", "all2"], "--counts: part 3/3 is missing\nhint: count it too: "),
+        (["all3"], "--counts: part 1/3 is missing, and 1 more\n"),
+        (["all1", "all2", "all3", "more2"], "--counts: part 2/3 is given more often than 1/3\n"),
+    ):
+        refused = planned(*files)
+        assert refused.code == 2 and said in refused.stderr, refused.stderr
+    assert planned("all1", "all2", "all3").code == 0
+    assert planned("all1", "all2", "all3", "more3", "more1", "more2").code == 0  # two sets
+    head, *rest = (tmp_path / "all1").read_text().splitlines()
+    write(tmp_path / "odd", [head.replace('"part":[1,3]', '"part":[4,3]'), *rest])
+    assert "--counts odd is damaged" in planned("odd").stderr
+
+
 NAMES = ["a", "e\u0301", "\u00e9", "", None, 7, "a/b"]
 SAID = ["a cat", "a dog and an ant", "None", "", "nothing", None, 7, ["a cat"], "ant\u2028ant", "a cat, a caf\u00e9"]
 CODES = ["en", "de", "", None, 3, "zh-Hant-HK-aaaa", "en\0", "\u4e2d", "fr"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +32,7 @@ class Counts:
     settings: what else decides which captions count, as JSON. records: how many were read; matched: how many have an
     entry in a caption that is judged; texts: captions. found: language ("" for all) -> how many texts contain each
     entry, i64 [entries]. lists, tickets (u64): of the matched records those of the smallest tickets, or all.
+    part: (i, n) where only part i of n was read, as --shard has it.
     """
 
     entries: Entries
@@ -40,6 +43,7 @@ class Counts:
     found: Mapping[str, np.ndarray]
     lists: Lists
     tickets: np.ndarray
+    part: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, rows: Rows, entries: Entries, settings: Mapping[str, Any]) -> Counts:
@@ -98,7 +102,7 @@ class Counts:
         about = {"name": self.entries.name, "entries": len(self.entries), "digest": self.entries.digest}
         head = {"kind": KIND, "format": FORMAT, "metadata": about, "settings": dict(self.settings)}
         numbers = {"records": self.records, "matched": self.matched, "texts": self.texts, "sampled": len(kept.lists)}
-        yield Record({**head, **numbers, "languages": sorted(self.found)})
+        yield Record({**head, **({"part": self.part} if self.part else {}), **numbers, "languages": sorted(self.found)})
         for language in sorted(self.found):
             for name, count in self.ranked(language):
                 yield Record({"kind": "count", "entry": name, "count": count, **_lang(language)})
@@ -121,8 +125,8 @@ def _lang(language: str) -> dict[str, str]:
 
 
 def load_counts(paths: Sequence[str], entries: Entries, settings: Mapping[str, Any]) -> Counts:
-    """The counts of files, together. Raises UsageError for a file of other entries or settings, a damaged one, and one
-    that counts what another has counted."""
+    """The counts of files, together. Raises UsageError for a file of other entries or settings, a damaged one, one that
+    counts what another has counted, and where parts of a whole are missing."""
     parts = [_load(path, entries, settings) for path in paths]
     for number, part in enumerate(parts):
         for before in range(number):
@@ -130,7 +134,24 @@ def load_counts(paths: Sequence[str], entries: Entries, settings: Mapping[str, A
                 raise UsageError(
                     f"--counts {paths[before]} and {paths[number]} count the same records", "name each part once"
                 )
+    _check_parts([part.part for part in parts if part.part])
     return Counts.merged(parts)
+
+
+def _check_parts(parts: Sequence[tuple[int, int]]) -> None:
+    """Raise UsageError where not all parts of a whole are there. Two wholes may be in as many parts."""
+    times = collections.Counter(parts)
+    for many in sorted({many for _, many in parts}):
+        found = [number for number, of in times if of == many]
+        if missing := many - len(found):
+            first = next(number for number in itertools.count(1) if number not in found)
+            more = f", and {missing - 1:,} more" if missing > 1 else ""
+            hint = f"count it too: clipkit balance count SOURCE --shard {first}/{many} -o FILE"
+            raise UsageError(f"--counts: part {first}/{many} is missing{more}", hint)
+        often, seldom = (choose(found, key=lambda number: times[number, many]) for choose in (max, min))
+        if times[often, many] > times[seldom, many]:
+            said = f"part {often}/{many} is given more often than {seldom}/{many}"
+            raise UsageError(f"--counts: {said}", "name each part once")
 
 
 def _load(path: str, entries: Entries, settings: Mapping[str, Any]) -> Counts:
@@ -190,7 +211,15 @@ def _parsed(
     if len(lists) != head["sampled"] or (len(listed) and max(listed) >= len(entries)) or 0 in lengths[1:]:
         raise ValueError("not all of the sample is there")
     records, matched, texts = (_whole(head[name]) for name in ("records", "matched", "texts"))
-    return Counts(entries, settings, records, matched, texts, found, lists, np.array(tickets, np.uint64))
+    part = _part(head["part"]) if "part" in head else None
+    return Counts(entries, settings, records, matched, texts, found, lists, np.array(tickets, np.uint64), part)
+
+
+def _part(value: Any) -> tuple[int, int]:
+    number, many = map(_whole, value)
+    if not 1 <= number <= many:
+        raise ValueError(value)
+    return number, many
 
 
 def _whole(value: Any) -> int:
