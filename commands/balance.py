@@ -67,6 +67,9 @@ def run(
         raise UsageError("--plan keeps nothing", "leave --mark out")
     if show and counts and (io.sources or io.shard or io.limit is not None):
         raise UsageError("--plan with --counts is about the counts alone", "leave out the SOURCE, --shard and --limit")
+    if io.shard and not counts:
+        hint = "count it in parts with clipkit balance count, then balance works in parts with --counts"
+        raise UsageError("--shard: a part cannot decide for the whole", hint)
     reads = {"--counts": counts or [], "--metadata": list(config["metadata"].values())}
     if show:
         planning = balance.BalancePlan({**config, "counts": counts or []})

@@ -39,14 +39,23 @@ DEFAULTS: dict[str, Any] = {
 
 # What a plan shows on a terminal.
 PLAN_COLUMNS = (
-    Column("", 5, lambda r: str(r.get("kind")), right=True),
-    Column("t or entry", 28, lambda r: _number(r.get("t")) if "t" in r else str(r.get("entry") or "")),
-    Column("keeps or count", 14, lambda r: f"{r.get('expected', r.get('count')) or 0:,.0f}", right=True),
-    Column("part or p", 9, lambda r: _part(r.get("fraction", r.get("p"))), right=True),
-    Column("+-", 9, lambda r: f"{r.get('deviation'):,.0f}" if "deviation" in r else "", right=True),
-    Column("tail", 7, lambda r: _part(r.get("tail_mass")), right=True),
-    Column("head entries", 12, lambda r: f"{r.get('head_entries'):,}" if "head_entries" in r else "", right=True),
-    Column("", 16, lambda r: str(r.get("note") or r.get("lang") or "")),
+    Column("t", 9, lambda r: _number(r["t"]), right=True, of="curve"),
+    Column("kept", 13, lambda r: f"{r['expected']:,.0f}", right=True, of="curve"),
+    Column("part", 6, lambda r: _part(r["fraction"]), right=True, of="curve"),
+    Column("+-", 7, lambda r: f"{r['deviation']:,.0f}", right=True, of="curve"),
+    Column("tail mass", 9, lambda r: _part(r["tail_mass"]), right=True, of="curve"),
+    Column("head entries", 12, lambda r: f"{r['head_entries']:,}", right=True, of="curve"),
+    Column("", 12, lambda r: str(r.get("note") or ""), of="curve"),
+    *(
+        column
+        for kind in ("head", "tail")
+        for column in (
+            Column(f"{kind} entry", 28, lambda r: str(r["entry"]), of=kind),
+            Column("captions", 13, lambda r: f"{r['count']:,}", right=True, of=kind),
+            Column("p", 6, lambda r: _part(r.get("p")), right=True, of=kind, optional=True),
+            Column("lang", 12, lambda r: str(r.get("lang") or ""), of=kind, optional=True),
+        )
+    ),
 )
 _LANGUAGE_FILE = re.compile(r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)")
 
@@ -94,15 +103,18 @@ def check(config: Mapping[str, Any], *, needs_rule: bool = False) -> None:
             f"--metadata {language}=FILE is about a language", "add --per-language, or name the file ./..."
         )
     rules = {name: config.get(name) for name in ("t", "tail_mass", "keep_fraction")}
-    given = {name: value for name, value in rules.items() if value is not None}
-    if len(given) > 1 or (needs_rule and not given):
-        hint = "--plan shows what each would keep"
+    given = {f"--{name.replace('_', '-')}": value for name, value in rules.items() if value is not None}
+    hint = "--plan shows what each would keep"
+    if len(given) > 1:
+        first, second, *_ = given
+        raise UsageError(f"{first} or {second}, not both: each says how much stays", hint)
+    if needs_rule and not given:
         raise UsageError("how much stays is said by one of --t, --tail-mass and --keep-fraction", hint)
-    for name, value in given.items():
-        most = math.inf if name == "t" else 1.0
+    for flag, value in given.items():
+        most = math.inf if flag == "--t" else 1.0
         if not 0 < value <= most or math.isinf(value):
-            bounds = "above 0" if name == "t" else "above 0 and at most 1"
-            raise UsageError(f"--{name.replace('_', '-')} is {bounds}, not {value:g}")
+            bounds = "above 0" if flag == "--t" else "above 0 and at most 1"
+            raise UsageError(f"{flag} is {bounds}, not {value:g}")
 
 
 def save_counts(stage: BalanceWhole, path: str) -> None:

@@ -23,6 +23,7 @@ class Column:
 
     right: a column of numbers, which stand at the right and are never cut: `0.9…` would be another number.
     optional: left out of a table whose first record has nothing there.
+    of: only for records of this `kind`, which have a table of their own.
     """
 
     head: str
@@ -30,6 +31,7 @@ class Column:
     show: Callable[[Record], str]
     right: bool = False
     optional: bool = False
+    of: str = ""
 
 
 def _dropped(record: Record) -> str:
@@ -70,6 +72,8 @@ def fit(text: str, width: int, right: bool = False) -> str:
 class TableSink:
     """A table whose rows appear at once; columns share the terminal's width (COLUMNS wins).
 
+    Where columns are of kinds of records, each kind that comes begins another table.
+
     Where there are more numbers than room, the last columns are left out, and the head says how many.
     """
 
@@ -77,14 +81,15 @@ class TableSink:
         self._stream = stream or sys.stdout
         self._candidates = columns
         self._columns: list[tuple[Column, int]] = []  # with their widths, once a record is there
+        self._kinds, self._kind = any(column.of for column in columns), None
 
     def write(self, line: bytes, origin: str) -> None:
         record = Record.parse(line)
         image = record.get("image")
         record.key = image if isinstance(image, str) else None  # what names a record without an id
-        if not self._columns:
-            self._start(record)
         error = record.get("error")
+        if not self._columns or (self._kinds and not error and record.get("kind") != self._kind):
+            self._start(record)
         if error:
             name = fit(record.id or "", self._columns[0][1])
             said = error.get("message", "failed") if isinstance(error, dict) else error
@@ -96,9 +101,12 @@ class TableSink:
 
     def _start(self, record: Record) -> None:
         """Choose the columns, and write their heads."""
-        failed = bool(record.get("error"))
-        columns = [c for c in self._candidates if failed or not c.optional or c.show(record)]
-        unused = sum(c.width for c in self._candidates) - sum(c.width for c in columns)
+        if self._columns:
+            self._stream.write("\n")
+        self._kind, failed = record.get("kind"), bool(record.get("error"))
+        candidates = [c for c in self._candidates if failed or c.of in ("", self._kind)]
+        columns = [c for c in candidates if failed or not c.optional or c.show(record)]
+        unused = sum(c.width for c in candidates) - sum(c.width for c in columns)
         if unused and not columns[-1].right:
             columns[-1] = replace(columns[-1], width=columns[-1].width + unused)
         self._columns = _laid_out(columns, shutil.get_terminal_size((100, 24)).columns)

@@ -377,6 +377,7 @@ def test_records_that_cannot_be_judged(
         with pytest.raises(RecordError, match=said) as raised:
             list(run(stage({"metadata": animals, "t": 1, **config}), [Record(record)]))
         assert said != "no field 'lang'" or "score --by lang" in str(raised.value.hint)
+        assert record.get("texts") != ["b"] or "jq -c '.texts |= map({text: .})'" in str(raised.value.hint)
 
 
 def test_a_lang_that_is_no_language_is_refused_before_memory_is_full(animals: dict[str, str]) -> None:
@@ -427,7 +428,8 @@ def test_files_of_entries_are_told_from_languages() -> None:
     ("flags", "said"),
     [
         ([], "one of --t, --tail-mass and --keep-fraction"),
-        (["--t", "1", "--tail-mass", "0.1"], "one of --t, --tail-mass and --keep-fraction"),
+        (["--t", "1", "--tail-mass", "0.1"], "--t or --tail-mass, not both"),
+        (["--keep-fraction", "0.3", "--t", "2", "--plan"], "--t or --keep-fraction, not both"),
         (["--t", "0"], "--t is above 0"),
         (["--t", "nan"], "--t takes a number"),
         (["--tail-mass", "1.5"], "--tail-mass is above 0 and at most 1"),
@@ -438,7 +440,8 @@ def test_files_of_entries_are_told_from_languages() -> None:
         (["--t", "1", "--counts", "none"], "cannot be read"),
         (["--t", "1", "--counts", "a", "--save-counts", "b"], "--save-counts goes without --counts"),
         (["--t", "1", "--plan", "--mark"], "leave --mark out"),
-        (["--t", "1", "--shard", "1/2"], "a part cannot decide for the whole"),
+        (["--t", "1", "--shard", "1/2"], "hint: count it in parts with clipkit balance count, then"),
+        (["--plan", "--shard", "1/2"], "--shard: a part cannot decide for the whole"),
         (["--t", "1", "-o", "x", "--save-counts", "x"], "name one file"),
         (["--t", "1", "--save-counts", "no/where"], "there is no folder"),
         (["--t", "1", "--save-counts", "-"], "only records go to standard output"),

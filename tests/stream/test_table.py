@@ -106,3 +106,23 @@ def test_a_record_without_an_id_is_named_by_its_image(monkeypatch: pytest.Monkey
     records: list[dict[str, object]] = [{"image": "a/b.jpg"}, {"image": "gone.jpg", "error": "no file"}, {"image": []}]
     lines = lines_of(RECORD_COLUMNS, records, 80, monkeypatch)
     assert [line.split() for line in lines] == [["id"], ["a/b.jpg"], ["gone.jpg", "no", "file"], []]
+
+
+def test_each_kind_of_record_has_a_table_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = io.StringIO()
+    columns = [
+        Column("t", 3, lambda r: str(r["t"]), right=True, of="curve"),
+        Column("note", 6, lambda r: str(r.get("note", "")), of="curve"),
+        Column("entry", 6, lambda r: str(r["entry"]), of="head"),
+        Column("p", 3, lambda r: str(r.get("p", "")), of="head", optional=True),
+    ]
+    sink = TableSink(columns, out)
+    for line in (
+        b'{"kind":"curve","t":1}',
+        b'{"kind":"curve","t":2,"note":"chosen"}',
+        b'{"kind":"head","entry":"dog"}',
+        b'{"id":"x","error":{"message":"no caption"}}',
+    ):
+        sink.write(line, "")
+    assert out.getvalue() == "  t  note\n  1\n  2  chosen\n\nentry\ndog\nx          no caption\n"

@@ -26,7 +26,10 @@ def captions_of(record: Record, per: str | None) -> list[str]:
         names = ["text"]
         raise RecordError("missing-field", "no field 'text'", mapping_hint(names, record))
     if not isinstance(listed or [], list) or not all(_is_caption(one) for one in listed or ()):
-        raise RecordError("bad-field", "field 'texts' is not a list of objects with a 'text'")
+        hint = None
+        if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
+            hint = """make them objects first: jq -c '.texts |= map({text: .})'"""
+        raise RecordError("bad-field", "field 'texts' is not a list of objects with a 'text'", hint)
     found = [one["text"] for one in listed or ()]
     return found if text is None or text in found else [text, *found]
 
