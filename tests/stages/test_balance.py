@@ -156,7 +156,7 @@ def test_parts_that_are_missing_or_given_twice_are_refused(clipkit: Any, tmp_pat
         for part in (1, 2, 3):
             given = [f"{name}.jsonl", "--metadata", "animals.txt", "--shard", f"{part}/3"]
             assert clipkit("balance", "count", *given, "-o", f"{name}{part}").code == 0
-    assert json.loads((tmp_path / "all2").read_text().splitlines()[0])["part"] == [2, 3]
+    assert json.loads((tmp_path / "all2").read_text().splitlines()[0])["part"] == "2/3"
 
     def planned(*files: str) -> Any:
         counts = [word for file in files for word in ("--counts", file)]
@@ -172,7 +172,7 @@ def test_parts_that_are_missing_or_given_twice_are_refused(clipkit: Any, tmp_pat
     assert planned("all1", "all2", "all3").code == 0
     assert planned("all1", "all2", "all3", "more3", "more1", "more2").code == 0  # two sets
     head, *rest = (tmp_path / "all1").read_text().splitlines()
-    write(tmp_path / "odd", [head.replace('"part":[1,3]', '"part":[4,3]'), *rest])
+    write(tmp_path / "odd", [head.replace('"part":"1/3"', '"part":"4/3"'), *rest])
     assert "--counts odd is damaged" in planned("odd").stderr
 
 

@@ -102,7 +102,14 @@ class Counts:
         about = {"name": self.entries.name, "entries": len(self.entries), "digest": self.entries.digest}
         head = {"kind": KIND, "format": FORMAT, "metadata": about, "settings": dict(self.settings)}
         numbers = {"records": self.records, "matched": self.matched, "texts": self.texts, "sampled": len(kept.lists)}
-        yield Record({**head, **({"part": self.part} if self.part else {}), **numbers, "languages": sorted(self.found)})
+        yield Record(
+            {
+                **head,
+                **({"part": "{}/{}".format(*self.part)} if self.part else {}),
+                **numbers,
+                "languages": sorted(self.found),
+            }
+        )
         for language in sorted(self.found):
             for name, count in self.ranked(language):
                 yield Record({"kind": "count", "entry": name, "count": count, **_lang(language)})
@@ -216,7 +223,7 @@ def _parsed(
 
 
 def _part(value: Any) -> tuple[int, int]:
-    number, many = map(_whole, value)
+    number, many = map(int, str(value).split("/"))
     if not 1 <= number <= many:
         raise ValueError(value)
     return number, many
