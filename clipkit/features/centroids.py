@@ -126,7 +126,8 @@ class Centroids:
                     )
                 return cls._checked({name: file.get_tensor(name) for name in file.keys()}, said)  # noqa: SIM118
         except FileNotFoundError:
-            raise ClipkitError(f"{path}: there is no such file", _MAKE) from None
+            hint = f"{_MAKE} (which is there once that run has ended: not yet in a pipe behind it)"
+            raise ClipkitError(f"{path}: there is no such file", hint) from None
         except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
             raise ClipkitError(f"{path} is damaged or no file of centroids: {error}", _MAKE) from None
 

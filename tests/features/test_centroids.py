@@ -189,8 +189,9 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(ClipkitError, match="damaged or no file of centroids"):
             Centroids.load(str(path))
-    with pytest.raises(ClipkitError, match="there is no such file"):
+    with pytest.raises(ClipkitError, match="there is no such file") as missing:
         Centroids.load(str(tmp_path / "none"))
+    assert "--save-centroids FILE (which is there once that run has ended" in str(missing.value.hint)
     with pytest.raises(ClipkitError, match="damaged or no file"):
         Centroids.load(str(tmp_path))
     with pytest.raises(ClipkitError, match="holds no centroids"):
