@@ -54,6 +54,7 @@ def run(
 
     listed, sides = read_concepts(concepts), parse_by(by)
     config = {"names": list(listed.names), "groups": [list(group) for group in listed.groups]}
+    config |= {"part": "{}/{}".format(*io.shard)} if io.shard else {}
     if "image" not in sides:
         image_flags = {
             "--threshold": threshold,

@@ -47,4 +47,11 @@ def run(
     if io.out and io.out.endswith(".txt"):
         check_writable(io.out, "-o")
         sink = NameSink(io.out)
-    return pipeline.stream(Tail({}), io, columns=TAIL_COLUMNS, records=rarest, sink=sink, reads={"SOURCE": io.sources})
+    return pipeline.stream(
+        Tail({"missing": counts.missing}),
+        io,
+        columns=TAIL_COLUMNS,
+        records=rarest,
+        sink=sink,
+        reads={"SOURCE": io.sources},
+    )

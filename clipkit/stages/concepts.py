@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from clipkit.errors import RecordError
 from clipkit.methods.concepts.counts import ANY, Counts
+from clipkit.methods.concepts.synonyms import listed
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Outcome, Row, Stage
@@ -33,7 +34,8 @@ TAIL_COLUMNS = (
 class CountConcepts(WholeStage):
     """Counts concepts in captions, and writes the rows of `Counts`.
 
-    config: names, and groups (of each the spellings that count for it), as `read_concepts` gives them.
+    config: names, and groups (of each the spellings that count for it), as `read_concepts` gives them; part: `I/N`
+    where the records are a part of a set.
     """
 
     verb: ClassVar[str] = "concepts count"
@@ -45,6 +47,8 @@ class CountConcepts(WholeStage):
     def setup(self) -> None:
         self._matcher = ConceptMatcher(self.config["groups"])
         self.counts = Counts(tuple(self.config["names"]), self.settings(), self.sides)
+        if part := self.config.get("part"):
+            self.counts.parts = (part,)
 
     @property
     def summarises(self) -> bool:
@@ -100,13 +104,23 @@ class CountConcepts(WholeStage):
 
 
 class Tail(Stage):
-    """Passes on what `clipkit.methods.concepts.tail` made of counts."""
+    """Passes on what `clipkit.methods.concepts.tail` made of counts. config: missing, as `Counts` has it."""
 
     verb: ClassVar[str] = "concepts tail"
     inline: ClassVar[bool] = True
+    defaults: ClassVar[dict[str, Any]] = {"missing": []}
+
+    @property
+    def notices(self) -> list[str]:
+        return missing_parts(self.config["missing"])
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return items
+
+
+def missing_parts(missing: Sequence[str]) -> list[str]:
+    """What to say of parts I/N whose counts are not there."""
+    return [f"counts are too low, as parts are missing: {listed(missing)}"] if missing else []
 
 
 def _shown(row: Record, name: str) -> str:

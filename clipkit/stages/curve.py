@@ -12,6 +12,7 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.methods.concepts.counts import read_counts
 from clipkit.methods.concepts.curve import Fit, Interval, fit
 from clipkit.methods.concepts.synonyms import listed
+from clipkit.stages.concepts import missing_parts
 from clipkit.stream.fieldnames import missing_field
 from clipkit.stream.record import Record, decode_json, encode_json
 from clipkit.stream.spool import Rows
@@ -60,7 +61,7 @@ class Curve(WholeStage):
     def setup(self) -> None:
         counts = read_counts(self.config["counts"])
         self._by = self.config["by"] or counts.sides[-1]
-        self._counts = counts.by(self._by)
+        self._counts, self._missing = counts.by(self._by), counts.missing
         self._folded = {fold(name): count for name, count in reversed(self._counts.items())}
         self._classes: list[dict[str, Any]] = []
         self._uncounted: list[str] = []
@@ -160,7 +161,7 @@ class Curve(WholeStage):
 
     @property
     def notices(self) -> list[str]:
-        said = []
+        said = missing_parts(self._missing)
         if never := self._never_seen():
             said.append(f"{len(never):,} never seen, which no logarithm has a place for, left out: {listed(never)}")
         if self._uncounted:

@@ -63,6 +63,11 @@ def test_an_input_in_parts_adds_up(clipkit: Runner, tmp_path: Path) -> None:
     one = clipkit("concepts", "tail", "whole.jsonl")
     parts = clipkit("concepts", "tail", *(f"part{part}.jsonl" for part in (3, 1, 2)))
     assert one.stdout == parts.stdout != ""
+    assert one.stderr == parts.stderr == ""
+    some = clipkit("concepts", "tail", "part1.jsonl", "part3.jsonl")
+    assert (some.code, some.stderr) == (0, "clipkit concepts tail: counts are too low, as parts are missing: 2/3\n")
+    again = clipkit("concepts", "tail", "part1.jsonl", "part2.jsonl", "part1.jsonl")
+    assert again.code == 1 and "part1.jsonl: part 1/3 is there twice" in again.stderr
     joined = "".join((tmp_path / f"part{part}.jsonl").read_text() for part in (1, 2, 3))
     assert clipkit("concepts", "tail", stdin=joined).stdout == one.stdout
     expected = {noun: sum(noun in pair["text"].split(" and ") for pair in pairs) for noun in nouns}

@@ -2,11 +2,14 @@
 
 Such a file has a row a concept, `{"id", "concept", "records", "text", "image", "both"}`, and last a row `*` about any
 of them: in how many records the caption or the image has some concept at all (`text`, `image`, `either`), in how many
-they share one (`both`), and by what rules it was counted. So files can be joined with `cat`, too.
+they share one (`both`), by what rules it was counted, and which part of a set it is of (`part`, of --shard). So files
+can be joined with `cat`, too.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +20,7 @@ from clipkit.stream.sources import SourceOptions, open_source
 
 ANY: Final = "*"  # the id of the row about any concept; no concept is called so: it has no letter
 SIDES: Final = ("text", "image", "both")
+_PART: Final = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
 _MOST: Final = 2**53  # records of a count: whole numbers that doubles hold
 
 
@@ -26,7 +30,7 @@ class Counts:
 
     settings: by what rules it was counted; only counts of equal settings add up. sides: of text, image and both those
     that were counted. of: concept -> its count on each of them. any: the records with any concept on each side, and
-    on either.
+    on either. parts: which parts of sets these are of, `I/N` each; none of what is no part.
     """
 
     names: tuple[str, ...]
@@ -35,6 +39,7 @@ class Counts:
     records: int = 0
     of: dict[str, dict[str, int]] = field(default_factory=dict)
     any: dict[str, int] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.of = self.of or {name: dict.fromkeys(self.sides, 0) for name in self.names}
@@ -64,21 +69,38 @@ class Counts:
         either = self.any.get("either")
         return (either - self.any["both"]) / either if either else None
 
+    @property
+    def missing(self) -> list[str]:
+        """The parts that are not there as often as others of as many: of each set, all N belong together."""
+        found, most = Counter(self.parts), Counter[str]()
+        for part, count in found.items():
+            of = part.partition("/")[2]
+            most[of] = max(most[of], count)
+        every = ((f"{number}/{of}", count) for of, count in most.items() for number in range(1, int(of) + 1))
+        return [part for part, count in every if found[part] < count]
+
     def rows(self) -> Iterator[Record]:
         """As records, the row of any concept last."""
+        part = {"part": self.parts[0]} if len(self.parts) == 1 else {}
         for name in self.names:
             yield Record({"id": name, "concept": name, "records": self.records, **self.of[name]})
-        yield Record({"id": ANY, "records": self.records, **self.any, "settings": self.settings})
+        yield Record({"id": ANY, "records": self.records, **self.any, "settings": self.settings, **part})
 
 
 def read_counts(paths: Sequence[str]) -> Counts:
     """The sum of files that `concepts count` wrote; `-` is standard input.
 
-    Raises ClipkitError for a file that is something else or incomplete, and where concepts or settings differ.
+    Raises ClipkitError for a file that is something else or incomplete, where concepts or settings differ, and for a
+    part that is there twice, number for number. (The same part of another set has other numbers.)
     """
     total: Counts | None = None
+    seen: set[bytes] = set()
     for path in paths:
         for part in _parts(path):
+            rows = b"".join(row.encode() for row in part.rows()) if part.parts and any(part.any.values()) else b""
+            if rows and rows in seen:
+                raise ClipkitError(f"{path}: part {part.parts[0]} is there twice, number for number", "give it once")
+            seen.add(rows)
             total = part if total is None else _sum(total, part, path)
     if total is None:
         raise ClipkitError("no counts were read", "give files that clipkit concepts count wrote")
@@ -108,6 +130,7 @@ def _say_nothing(message: str) -> None:
 def _counts(rows: Sequence[Record]) -> Counts:
     """Of the rows of one count, the last of which is about any concept."""
     last = rows[-1]
+    said = last.get("part")
     sides = tuple(side for side in SIDES if side in last)
     try:
         of = {_text(row, "concept"): {side: _number(row, side) for side in sides} for row in rows[:-1]}
@@ -115,11 +138,11 @@ def _counts(rows: Sequence[Record]) -> Counts:
         records = {_number(row, "records") for row in rows}
     except RecordError as error:
         raise ClipkitError(error.message, "give what clipkit concepts count wrote", where=error.where) from None
-    if len(of) < len(rows) - 1 or len(records) > 1 or not of:
+    if len(of) < len(rows) - 1 or len(records) > 1 or not of or not (said is None or _is_part(said)):
         raise ClipkitError(
             "its rows are not those of one count", "give what clipkit concepts count wrote", where=last.where
         )
-    return Counts(tuple(of), last["settings"], sides, records.pop(), of, any_)
+    return Counts(tuple(of), last["settings"], sides, records.pop(), of, any_, (said,) if said else ())
 
 
 def _sum(total: Counts, part: Counts, path: str) -> Counts:
@@ -132,12 +155,18 @@ def _sum(total: Counts, part: Counts, path: str) -> Counts:
         said = ", ".join(name for name in one | other if one.get(name) != other.get(name))
         raise ClipkitError(f"{path}: counted by other rules ({said})", "count all parts with the same options")
     total.records += part.records
+    total.parts += part.parts
     for name, counts in part.of.items():
         for side, count in counts.items():
             total.of[name][side] += count
     for side, count in part.any.items():
         total.any[side] += count
     return total
+
+
+def _is_part(value: Any) -> bool:
+    found = _PART.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and int(found[1]) <= int(found[2])
 
 
 def _number(row: Record, name: str) -> int:

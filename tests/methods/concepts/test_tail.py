@@ -69,6 +69,27 @@ def test_parts_add_up(
     assert read_counts(files) == read_counts(files[::-1]) == read_counts([joined]) == counted(pairs, sides)
 
 
+def of_part(part: str, *pairs: Pair) -> Counts:
+    counts = counted(list(pairs))
+    counts.parts = (part,)
+    return counts
+
+
+def test_parts_that_are_missing_and_parts_that_are_there_twice(tmp_path: Path) -> None:
+    """Of two sets in halves, one in thirds, and one as a whole."""
+    cat, dog = ({"cat"}, {"cat"}), ({"dog"}, {"dog"})
+    halves = [of_part("1/2", cat), of_part("2/2", dog), of_part("1/2", cat, dog), of_part("2/2", cat, cat)]
+    thirds = [of_part("3/3", cat), of_part("1/3", cat), of_part("2/3"), counted([cat])]
+    every = written(tmp_path / "every.jsonl", *halves, *thirds)
+    assert read_counts([every]).missing == [] and read_counts([every]).records == 9
+    assert read_counts([written(tmp_path / "some.jsonl", *halves[1:], *thirds[2:])]).missing == ["1/2", "1/3", "3/3"]
+    twice = [written(tmp_path / "one.jsonl", halves[0]), written(tmp_path / "two.jsonl", halves[1], halves[0])]
+    with pytest.raises(ClipkitError, match=r"two\.jsonl: part 1/2 is there twice"):
+        read_counts(twice)
+    empty = written(tmp_path / "empty.jsonl", of_part("1/2"), of_part("1/2"))  # of two sets, say
+    assert read_counts([empty]).missing == ["2/2"]
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -98,6 +119,8 @@ def test_counts_by_other_rules_do_not_add_up(tmp_path: Path, other: Counts, said
         (lambda lines: [lines[0].replace('"text":1', f'"text":{10**400}'), *lines[1:]], "'text' is not a count"),
         (lambda lines: [lines[0].replace('"records":1', '"records":2'), *lines[1:]], "not those of one count"),
         (lambda lines: [lines[0].replace('"concept":"cat",', ""), *lines[1:]], "'concept' is not a concept"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('{"id"', '{"part":"3/2","id"')], "not those of one count"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('{"id"', '{"part":2,"id"')], "not those of one count"),
         (lambda lines: ["{", *lines[1:]], "JSON"),
         (lambda lines: [], "no counts were read"),
     ],
