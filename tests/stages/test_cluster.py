@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ from clipkit.models.load import load
 from clipkit.pipeline import store_records
 from clipkit.stages.cluster import AssignClusters, Cluster
 from tests.conftest import Result, Runner
+from tests.killing import killed
 
 CENTRES, EACH = 5, 12
 
@@ -287,18 +284,7 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path, assig
     assert fresh.code == 3
     if assigning:
         args = [*args[:3], "--centroids", "c.safetensors"]
-    command = [sys.executable, "-P", "-m", "clipkit", *args, "-o", "out.jsonl"]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
-    assert killed.stdin
-    killed.stdin.write("".join(f"{name}\n" for name in names[:15]).encode())
-    killed.stdin.flush()
-    journal = tmp_path / "out.jsonl.journal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 1500) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdin.close()
+    killed(args, "".join(f"{name}\n" for name in names[:15]), tmp_path, after=1500)
     assert not (tmp_path / "out.jsonl").exists()
     if not assigning:  # what only decides may change between the runs
         other = clipkit(*args, "-o", "out.jsonl", "--resume", "--k", "4", "--euclidean", stdin=given)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Runner
+from tests.killing import killed
 
 PAIRS = [
     {"id": "a", "text": "Two CATS on an ice-cream van"},
@@ -188,17 +185,7 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path) -> No
     given = photos.read_text()
     fresh = clipkit(*base, "-o", "fresh.jsonl", stdin=given)
     assert fresh.code == 3, fresh.stderr
-    command = [sys.executable, "-P", "-m", "clipkit", *base, "-o", "out.jsonl"]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
-    assert killed.stdin
-    killed.stdin.write("".join(given.splitlines(keepends=True)[:20]).encode())
-    killed.stdin.flush()
-    journal, deadline = tmp_path / "out.jsonl.journal", time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 800) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdin.close()
+    killed(base, "".join(given.splitlines(keepends=True)[:20]), tmp_path, after=800)
     resumed = clipkit(*base, "-o", "out.jsonl", "--resume", "--report", "r.json", stdin=given)
     assert resumed.code == 3, resumed.stderr
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()

@@ -30,6 +30,7 @@ from clipkit.stages.decontaminate import Decontaminate
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Drop
 from tests.conftest import Runner
+from tests.killing import killed
 
 CASES = Path(__file__).parents[1] / "cases"
 TRANSFORMS = [
@@ -366,18 +367,7 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path) -> No
     given = "".join(f"{name}\n" for name in names)
     fresh = clipkit(*base, "fo.jsonl", "-o", "fresh.jsonl", "--report", "f.json", stdin=given)
     assert fresh.code == 0, fresh.stderr
-    command = [sys.executable, "-P", "-m", "clipkit", *base, "o.jsonl", "-o", "out.jsonl"]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
-    assert killed.stdin
-    killed.stdin.write("".join(f"{name}\n" for name in names[:12]).encode())
-    killed.stdin.flush()
-    journal = tmp_path / "out.jsonl.journal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 1000) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdin.close()
+    killed([*base, "o.jsonl"], "".join(f"{name}\n" for name in names[:12]), tmp_path, after=1000)
     assert not (tmp_path / "o.jsonl").exists()
     again = [*base, "o.jsonl", "-o", "out.jsonl", "--report", "r.json", "--resume"]
     resumed = clipkit(*again, stdin=given)

@@ -6,10 +6,8 @@ import itertools
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from tests.conftest import Runner
 from tests.features.test_neighbours import vectors as mapped
+from tests.killing import killed
 
 RULES = ("chain", "greedy", "component")
 
@@ -424,18 +423,9 @@ def test_killed_and_resumed(clipkit: Runner, photos: Path, tmp_path: Path, chang
     base = ["dedup", str(photos), "--by", "phash,semantic"]
     fresh = clipkit(*base, *change, "-o", "fresh.jsonl")
     names = sorted(str(path) for path in photos.iterdir())
-    command = [sys.executable, "-P", "-m", "clipkit", "dedup", "--root", str(photos), "-o", "out.jsonl", *base[2:]]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
-    assert killed.stdin
-    killed.stdin.write("".join(f"{name}\n" for name in names[:15]).encode())
-    killed.stdin.flush()
-    journal = tmp_path / "out.jsonl.journal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 5000) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdin.close()
+    killed(
+        ["dedup", "--root", str(photos), *base[2:]], "".join(f"{name}\n" for name in names[:15]), tmp_path, after=5000
+    )
     given = "".join(f"{name}\n" for name in names)
     args = ["--root", str(photos), "-o", "out.jsonl", *base[2:], *change, "--report", "r.json", "--resume"]
     resumed = clipkit("dedup", *args, stdin=given)

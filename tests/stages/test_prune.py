@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from clipkit.models.load import load
 from clipkit.stages.prune import Prune, PruneRecords
 from tests.conftest import Runner
 from tests.features.test_neighbours import vectors as mapped
+from tests.killing import killed
 
 THINGS = ["cat", "red bus", "bowl of soup", "mountain lake", "bicycle", "violin", "harbour at night", "chess board"]
 PLACES = ["in a garden", "on a table", "at dawn", "in the rain", "seen from above", "drawn by a child"]
@@ -456,18 +455,7 @@ def test_killed_and_resumed(clipkit: Runner, manifest: Path, tmp_path: Path, cha
     given = manifest.read_text()
     fresh = clipkit(*base, "-o", "fresh.jsonl", stdin=given)
     first = ["prune", "-", "--by", "text", "--no-cache", "--method", "density", "--keep", "2"]
-    command = [sys.executable, "-P", "-m", "clipkit", *first, "-o", "out.jsonl"]
-    killed = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
-    assert killed.stdin
-    killed.stdin.write("".join(given.splitlines(keepends=True)[:30]).encode())
-    killed.stdin.flush()
-    journal = tmp_path / "out.jsonl.journal"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size > 5000) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    killed.stdin.close()
+    killed(first, "".join(given.splitlines(keepends=True)[:30]), tmp_path, after=5000)
     resumed = clipkit(*base, "-o", "out.jsonl", "--report", "r.json", "--resume", stdin=given)
     assert resumed.code == fresh.code == 0, resumed.stderr
     assert json.loads((tmp_path / "r.json").read_text())["run"]["reused"] >= 1

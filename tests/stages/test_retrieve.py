@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from clipkit.stream.hashing import ticket
 from clipkit.text.classifier import classifier
 from clipkit.text.concepts import ConceptMatcher
 from clipkit.text.labels import Labels
+from tests.killing import killed
 
 WORDS = {"car": ["auto"], "sofa": ["couch"], "dog": []}
 NAMES = tuple(WORDS)
@@ -215,16 +214,7 @@ def test_killed_and_resumed(clipkit: Any, tmp_path: Path) -> None:
     given = "".join(json.dumps(record) + "\n" for record in captions())
     base = ["concepts", "retrieve", "-", "--labels", ",".join(NAMES), "--no-cache", "--per-class"]
     fresh = clipkit(*base, "6", "-o", "fresh.jsonl", stdin=given)
-    command = [sys.executable, "-P", "-m", "clipkit", *base, "2", "-o", "out.jsonl"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path, stderr=subprocess.DEVNULL) as killed:
-        assert killed.stdin
-        killed.stdin.write("".join(given.splitlines(keepends=True)[:30]).encode())
-        killed.stdin.flush()
-        journal = tmp_path / "out.jsonl.journal"
-        deadline = time.monotonic() + 60
-        while not (journal.exists() and journal.stat().st_size > 1500) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        killed.send_signal(signal.SIGKILL)
+    killed([*base, "2"], "".join(given.splitlines(keepends=True)[:30]), tmp_path, after=1500)
     resumed = clipkit(*base, "6", "-o", "out.jsonl", "--report", "r.json", "--resume", stdin=given)
     assert resumed.code == fresh.code == 0, resumed.stderr
     assert json.loads((tmp_path / "r.json").read_text())["run"]["reused"] >= 1
