@@ -139,7 +139,6 @@ def _entries(config: Mapping[str, Any]) -> Entries:
 class _Deciding(Stage):
     """What the stages that keep or drop share: what they say of their t, always where it was worked out."""
 
-    verb: ClassVar[str] = "balance"
     adds: ClassVar[tuple[str, ...]] = ("texts", "drop")
     steps = STEPS
     _judge: Judge | None = None  # once the counts are known
@@ -166,6 +165,7 @@ class Balance(_Deciding, Selecting):
     seed; mark: dropped records say their probability.
     """
 
+    verb: ClassVar[str] = "balance"
     defaults: ClassVar[dict[str, Any]] = {**DEFAULTS, "counts": []}
 
     def setup(self) -> None:
@@ -209,7 +209,6 @@ class _Counting(WholeStage):
     journal, so they have none."""
 
     inline: ClassVar[bool] = True
-    verb: ClassVar[str] = ""
 
     def setup(self) -> None:
         self._entries = _entries(self.config)
@@ -226,6 +225,7 @@ class _Counting(WholeStage):
 class BalanceWhole(_Deciding, _Counting):
     """As Balance, with the counts of the records themselves. config: as of Balance, without counts."""
 
+    verb: ClassVar[str] = "balance"
     defaults: ClassVar[dict[str, Any]] = DEFAULTS
 
     def learn(self, rows: Rows) -> None:
