@@ -137,8 +137,20 @@ def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
     )
 
 
+def reads_store(io: InputOptions, features: str | None) -> bool:
+    """Whether `--features` was given and no SOURCE: then the store's own records are read.
+
+    Raises UsageError for `--limit` and `--shard` beside that: they are about a SOURCE.
+    """
+    if not features or io.sources:
+        return False
+    if io.limit is not None or io.shard:
+        raise UsageError("there is no SOURCE: --limit and --shard are about one", "the whole store is read")
+    return True
+
+
 def store_records(folder: str) -> Iterator[Record]:
-    """The records of a feature store, for a verb that was given `--features` and no SOURCE."""
+    """The records of a feature store, in its order."""
     from clipkit.features.store import Store
     from clipkit.stream.record import Record
 

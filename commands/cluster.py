@@ -59,9 +59,7 @@ def run(
     making |= {"--spherical": spherical or None, "--euclidean": euclidean or None, "--save-centroids": save_centroids}
     config = pipeline.model_config(model, images, features)
     runtime = pipeline.runtime(io, images, model)
-    records = pipeline.store_records(features) if features and not io.sources else None
-    if records and (io.limit is not None or io.shard):
-        raise UsageError("there is no SOURCE: --limit and --shard are about one", "the whole store is read")
+    records = pipeline.store_records(str(features)) if pipeline.reads_store(io, features) else None
     if centroids:
         if given := [flag for flag, value in making.items() if value is not None]:
             raise UsageError(f"{given[0]} is about making clusters, and --centroids has them", "leave one of them out")

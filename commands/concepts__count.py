@@ -75,9 +75,5 @@ def run(
     if threshold is not None:
         config["threshold"] = threshold
     stage = CountTags(config, pipeline.runtime(io, images, model))
-    stored = None
-    if features and not io.sources:
-        if io.limit is not None or io.shard:
-            raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is counted")
-        stored = pipeline.store_records(features)
-    return pipeline.stream(stage, io, columns=COUNT_COLUMNS, records=stored)
+    records = pipeline.store_records(str(features)) if pipeline.reads_store(io, features) else None
+    return pipeline.stream(stage, io, columns=COUNT_COLUMNS, records=records)

@@ -19,7 +19,7 @@ from typing import Annotated
 from typer import Option
 
 from clipkit import pipeline
-from clipkit.errors import ExitCode, UsageError
+from clipkit.errors import ExitCode
 from clipkit.options import Features, ImageOptions, ModelOptions, StreamOptions
 
 
@@ -60,10 +60,7 @@ def run(
     }
     runtime = pipeline.runtime(io, images, model) | {"on_error": io.on_error, "workers": io.workers}
     stage = Decontaminate(config, runtime)
-    stored = features if features and not io.sources else None
-    if stored and (io.limit is not None or io.shard):
-        raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is read")
-    records = pipeline.store_records(stored) if stored else None
+    records = pipeline.store_records(str(features)) if pipeline.reads_store(io, features) else None
     writes, reads = {"--overlaps": overlaps}, {"--against": list(parse(against).values())}
     pipeline.check_writes(io, writes)
     with overlaps_file(overlaps) as stage.found:

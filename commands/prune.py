@@ -73,9 +73,7 @@ def run(
 
     if plan and mark:
         raise UsageError("--plan writes no records that --mark could mark", "say one of them")
-    alone = bool(features and not io.sources)
-    if alone and (io.limit is not None or io.shard):
-        raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is read")
+    alone = pipeline.reads_store(io, features)
     flags = {"--by": by, "--k": k, "--model": model.model, "--features": None if alone else features}
     config = pipeline.model_config(model, images, features) | {
         "method": method,

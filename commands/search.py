@@ -63,9 +63,7 @@ def run(
         Column("score", 9, lambda r: f"{r.lookup(SCORE):.6f}", right=True),
         Column("image", 80, lambda r: str(r.get("image") or r.id or "")),
     )
-    if sources or not features:
+    if not pipeline.reads_store(io, features):
         return pipeline.stream(Search(config, runtime), io, columns=columns)
-    if io.limit is not None or io.shard:
-        raise UsageError("--limit and --shard are about a SOURCE, and there is none", "the whole store is searched")
     store = SearchStore(config, runtime)
     return pipeline.stream(store, io, columns=columns, records=store.hits())

@@ -122,3 +122,26 @@ def test_a_root_that_is_not_there_fails_no_image_but_the_run(
     assert capsys.readouterr().err.startswith("clipkit scan: CLIPKIT_ROOT: there is no folder nowhere\n")
     assert Path("out.jsonl").read_text() == LINE
     assert cli.run(["cat", "a.jsonl"]) == 0  # opens no image
+
+
+@pytest.mark.parametrize("flags", [["--limit", "3"], ["--shard", "1/2"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cluster", "--k", "2"],
+        ["concepts", "count", "--concepts", "cat", "--by", "image"],
+        ["decontaminate", "--against", "eval/"],
+        ["prune", "--method", "density", "--keep", "1"],
+        ["search", "a cat"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_store_without_a_source_is_read_whole(
+    words: list[str], flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    assert cli.run(["embed", str(Path(__file__).parents[2] / "samples"), "--only", "image", "-q", "-o", store]) == 0
+    capsys.readouterr()
+    assert cli.run([*words, "--features", store, *flags]) == 2
+    said = "there is no SOURCE: --limit and --shard are about one\nhint: the whole store is read\n"
+    assert capsys.readouterr().err.endswith(said)
