@@ -145,7 +145,8 @@ def reads_store(io: InputOptions, features: str | None) -> bool:
     if not features or io.sources:
         return False
     if io.limit is not None or io.shard:
-        raise UsageError("there is no SOURCE: --limit and --shard are about one", "the whole store is read")
+        hint = "where there is none the whole store is read"
+        raise UsageError("there is no SOURCE: --limit and --shard are about one", hint)
     return True
 
 

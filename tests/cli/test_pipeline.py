@@ -143,5 +143,5 @@ def test_a_store_without_a_source_is_read_whole(
     assert cli.run(["embed", str(Path(__file__).parents[2] / "samples"), "--only", "image", "-q", "-o", store]) == 0
     capsys.readouterr()
     assert cli.run([*words, "--features", store, *flags]) == 2
-    said = "there is no SOURCE: --limit and --shard are about one\nhint: the whole store is read\n"
+    said = "there is no SOURCE: --limit and --shard are about one\nhint: where there is none the whole store is read\n"
     assert capsys.readouterr().err.endswith(said)
