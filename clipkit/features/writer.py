@@ -16,6 +16,7 @@ from clipkit import __version__
 from clipkit.errors import RecordError, UsageError
 from clipkit.features.inline import unpack
 from clipkit.features.store import FOLDERS, FORMAT, KIND, MANIFEST, kind_of, metadata_path, vectors_path
+from clipkit.stream.folders import aside, recover, replace
 from clipkit.stream.record import Record, encode_json
 from clipkit.stream.sink import part_of
 
@@ -94,8 +95,7 @@ class StoreSink:
             "counts": {name: self._counts[name] for name in ("rows", *held, "failed")},
         }
         (self._building / MANIFEST).write_bytes(encode_json(manifest) + b"\n")
-        _sync(self._building)
-        _swap(self._building, self._folder)
+        replace(self._building, self._folder)
 
     def abort(self) -> None:
         """Leave nothing but what was at FOLDER before."""
@@ -104,13 +104,13 @@ class StoreSink:
             self._part = None
         if self._layout is not None:
             shutil.rmtree(self._building, ignore_errors=True)
-            _recover(self._folder)
+            recover(self._folder)
 
     def _begin(self) -> Layout:
         """Make the folder to build in. Not before there is something to write: the run's lock is held from then on."""
         if self._layout is None:
             self._layout = self._ask()
-            _recover(self._folder)
+            recover(self._folder)
             if self._building.exists():
                 shutil.rmtree(self._building)  # of a run that was killed
             self._building.mkdir()
@@ -216,7 +216,7 @@ def check_target(folder: Path) -> None:
     """Raise UsageError before any work if a store cannot be made at FOLDER, or something else is in its way."""
     if not folder.parent.is_dir():
         raise UsageError(f"-o {folder}: there is no folder {folder.parent}", f"make it first: mkdir -p {folder.parent}")
-    for path in (folder, part_of(folder), _old(folder)):
+    for path in (folder, part_of(folder), aside(folder)):
         if path.exists() and kind_of(path) not in (KIND, _UNFINISHED) and not _is_empty(path):
             raise UsageError(f"{path} exists and is not a feature store", "name a new folder with -o")
 
@@ -230,35 +230,3 @@ def _npy_header(rows: int, width: int) -> bytes:
     described = f"{{'descr': '<f2', 'fortran_order': False, 'shape': ({rows}, {width}), }}"
     head = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
     return head + described.encode("ascii").ljust(_HEADER_BYTES - 11) + b"\n"
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk hold what will be renamed, so that a power cut cannot leave half a store under a final name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-
-
-def _swap(fresh: Path, folder: Path) -> None:
-    """Put FRESH where FOLDER is. A kill between the two renames is mended by `_recover`."""
-    if folder.exists():
-        old = _old(folder)
-        os.rename(folder, old)
-        os.rename(fresh, folder)
-        shutil.rmtree(old)
-    else:
-        os.rename(fresh, folder)
-
-
-def _recover(folder: Path) -> None:
-    """Undo what a kill in `_swap` left."""
-    old = _old(folder)
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
-    elif old.exists():
-        shutil.rmtree(old)
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")

@@ -67,4 +67,25 @@ PRUNERS = Registry(
     Entry("random", f"{_P}.random:Random", "As many at random: the control that every claim needs."),
 )
 
-REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS)}
+_A = "clipkit.methods.adapters"
+
+ADAPTERS = Registry(
+    "adapters",
+    Entry("prototypes", f"{_A}.prototypes:Prototypes", "Class means; classes and samples can be added later."),
+    Entry("ridge", f"{_A}.ridge:Ridge", "Least squares with a ridge penalty, in closed form."),
+    Entry("linear", f"{_A}.linear:Linear", "Logistic regression by L-BFGS (Radford et al., 2021)."),
+    Entry("tip", f"{_A}.tip:Tip", "Tip-Adapter: a cache of the samples, without training (Zhang et al., 2022)."),
+    Entry("tip-f", f"{_A}.tip_f:TipF", "Tip-Adapter-F: the cache's keys are trained (Zhang et al., 2022)."),
+    Entry("gda", f"{_A}.gda:Gda", "Gaussian discriminant analysis: hard to beat (Wang et al., 2024)."),
+    Entry(
+        "lp++", f"{_A}.lpp:LpPlusPlus", "LP++: a linear probe that blends in the text by class (Huang et al., 2024)."
+    ),
+    Entry(
+        "clip-adapter", f"{_A}.clip_adapter:ClipAdapter", "CLIP-Adapter: a bottleneck on features (Gao et al., 2021)."
+    ),
+    Entry("coop", f"{_A}.coop:CoOp", "CoOp: learned prompt contexts (Zhou et al., 2022)."),
+    Entry("lora", f"{_A}.lora:Lora", "CLIP-LoRA: low-rank updates of both towers (Zanella and Ben Ayed, 2024)."),
+    Entry("svd", f"{_A}.svd:Svd", "CLIP-SVD: singular values of the weights are trained (Koleilat et al., 2025)."),
+)
+
+REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, ADAPTERS)}

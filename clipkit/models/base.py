@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,7 @@ class Encoder:
     batch_size: int = 8  # images a call takes at best
     lanes: int = 0  # calls that may run at once; 0 = one per worker thread, each on one core
     notices: Sequence[str] = ()  # what happened that a person should hear of at the end of a run (batches halved)
+    few_shot_space: Literal["joint", "backbone"] = "joint"  # whose features a few-shot method does best on
     default_templates: tuple[str, ...] = ("a photo of a {}.",)  # what a label becomes where the user names no template
 
     @property

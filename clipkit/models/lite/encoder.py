@@ -48,6 +48,7 @@ class Lite(Encoder):
         self.logit_scale = manifest["logit_scale"]
         self.context_length = manifest["context_length"]
         self.backbone_dim = BACKBONE_DIM
+        self.few_shot_space = "backbone"  # far better than its joint features, which had to meet the texts
         self._threads = threads
         self._image_network = _Once(lambda: _open_session("image.onnx"))
         self._text_network = _Once(lambda: _open_session("text.onnx"))

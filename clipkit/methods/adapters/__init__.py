@@ -1,0 +1,1 @@
+"""Few-shot adapters: what a model learns of new classes from a few labelled images of each."""

@@ -1,0 +1,217 @@
+"""The one interface of all adapters: scikit-learn's manners over features, files without code in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_type_hints
+
+import numpy as np
+
+from clipkit.errors import UsageError
+from clipkit.methods.adapters.data import Features, Samples, Task, product
+
+if TYPE_CHECKING:
+    from clipkit.models.base import Encoder
+
+
+def param(default: Any, said: str, *, untuned: Any = None, low: float | None = None) -> Any:
+    """A parameter of a method. default: None where it is chosen on validation data, and then `untuned` without any.
+
+    said: one line for people. low: the least value, where there is one.
+    """
+    return field(default=default, metadata={"said": said, "untuned": untuned, "low": low})
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits that are linear in the features: joint @ W.T + backbone @ V.T + b, exactly what an adapter gives.
+
+    joint: f64 [C, D], or None. backbone: f64 [C, B], or None. bias: f64 [C].
+    """
+
+    joint: np.ndarray | None
+    backbone: np.ndarray | None
+    bias: np.ndarray
+
+    def logits(self, features: Features) -> np.ndarray:
+        """f64 [n, C]."""
+        out = np.tile(self.bias, (len(features), 1))
+        if self.joint is not None:
+            out += product(features.joint, self.joint)
+        if self.backbone is not None:
+            out += product(features.of("backbone"), self.backbone)
+        return out
+
+
+@dataclass(kw_only=True)
+class Adapter:
+    """A few-shot method. The constructor only stores; `fit` learns; `logits` answers; `fold` says it as one product.
+
+    A subclass is a dataclass (kw_only) whose fields are its parameters (`param`), and gives `_fit` and `_logits`; one
+    that is linear gives `_head` too. Adding a method is that one file and its line in `clipkit.methods.ADAPTERS`.
+
+    needs: "features" alone, or the "model" and pictures. cost: what fitting takes, in words. citation: author, title,
+    year. views: whether augmented views of the pictures are of use. closed_form: the fit doesn't depend on the order of
+    the samples. all_classes: every class needs a sample. tries_many: `--method auto` tries it.
+
+    After fit: task_ (what it was fitted for), state_ (arrays, all that `logits` needs besides the task), chosen_ (what
+    was chosen for parameters that are None), facts_ (what a report says, as JSON).
+    blend: 1.0; less mixes the zero-shot logits in, 0 is zero-shot exactly (Wortsman et al., 2022, on outputs).
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[Literal["features", "model"]] = "features"
+    cost: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    views: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
+    all_classes: ClassVar[bool] = True
+    tries_many: ClassVar[bool] = False
+
+    task_: Task = field(init=False, repr=False, compare=False)
+    state_: dict[str, np.ndarray] = field(init=False, repr=False, compare=False)
+    chosen_: dict[str, Any] = field(init=False, repr=False, compare=False)
+    facts_: dict[str, Any] = field(init=False, repr=False, compare=False)
+    blend: float = field(default=1.0, init=False, repr=False)
+
+    def fit(
+        self, support: Samples, validation: Samples | None = None, *, chosen: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Learn from support; choose what is None among the parameters on validation, where there is any.
+
+        chosen: what an earlier fit chose for them, where this one has no validation data (see `selection.fit`).
+        Raises UsageError for a class without a sample, where the method needs one of each.
+        """
+        task = support.task
+        if not len(support):
+            raise UsageError("there is no labelled image to learn from")
+        if self.all_classes and not support.counts.all():
+            missing = [name for name, count in zip(task.classes, support.counts, strict=True) if not count]
+            shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise UsageError(f"no image of {shown}: {self.name} needs one of each class", "leave the class out")
+        self.task_, self.state_, self.chosen_, self.facts_ = task, {}, dict(chosen or {}), {}
+        self._fit(support, validation if validation is not None and len(validation) else None)
+        return self
+
+    def logits(self, features: Features) -> np.ndarray:
+        """f64 [n, C]. A row asked for alone doesn't depend on a batch, bitwise; softmax gives probabilities."""
+        if self.blend == 1.0:
+            return self._logits(features)
+        before = self.task_.zero_shot(features)
+        return before + self.blend * (self._logits(features) - before) if self.blend else before
+
+    def fold(self) -> Head | None:
+        """The same logits as one linear head; None where they are not linear in the features, or need another model."""
+        head = self._head()
+        if head is None or self.blend == 1.0:
+            return head
+        before = self.zero_shot_head()
+        parts = (
+            None if after is None else self.blend * after + ((1 - self.blend) * plain if plain is not None else 0.0)
+            for after, plain in ((head.joint, before.joint), (head.backbone, None), (head.bias, before.bias))
+        )
+        joint, backbone, bias = parts
+        assert bias is not None
+        if joint is None and before.joint is not None:
+            joint = (1 - self.blend) * before.joint
+        return Head(joint, backbone, bias)
+
+    def attach(self, encoder: Encoder) -> Encoder:
+        """The encoder whose features `logits` wants: the given one, unless the method changes weights."""
+        return encoder
+
+    def zero_shot_head(self) -> Head:
+        """The zero-shot logits as a head."""
+        task = self.task_
+        weights = task.scale * task.text.astype(np.float64)
+        return Head(weights, None, np.full(len(task.classes), task.bias or 0.0))
+
+    def over_zero_shot(self, alpha: float, weights: np.ndarray, bias: np.ndarray | None = None) -> Head:
+        """zero-shot + alpha * (x @ weights.T + bias) as a head. weights: [C, d] on features of the task's space."""
+        plain = self.zero_shot_head()
+        assert plain.joint is not None
+        added = alpha * weights.astype(np.float64)
+        total = plain.bias if bias is None else plain.bias + alpha * bias
+        if self.task_.space == "joint":
+            return Head(plain.joint + added, None, total)
+        return Head(plain.joint, added, total)
+
+    def at(self, name: str) -> Any:
+        """A parameter's value: as given, else as chosen, else what holds without validation data."""
+        given = getattr(self, name)
+        if given is not None:
+            return given
+        if name in self.chosen_:
+            return self.chosen_[name]
+        return next(f.metadata["untuned"] for f in fields(self) if f.name == name)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as they were given."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if "said" in f.metadata}
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """What there is to know of the method, as JSON: needs, cost, citation, and its parameters."""
+        described = {f.name: _described(f.default, f.metadata) for f in fields(cls) if "said" in f.metadata}
+        needs = ["backbone or joint features"] if cls.needs == "features" else ["the model (open_clip, torch)"]
+        needs += ["uses --views"] if cls.views else []
+        return {"needs": ", ".join(needs), "cost": cls.cost, "citation": cls.citation, "params": described}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, str]) -> Self:
+        """The method with parameters as a person wrote them: {"alpha": "2"}. Raises UsageError."""
+        hints = get_type_hints(cls)
+        known = {f.name: f for f in fields(cls) if "said" in f.metadata}
+        values: dict[str, Any] = {}
+        for name, text in settings.items():
+            if name not in known:
+                hint = f"it has {', '.join(known)}" if known else "it has none"
+                raise UsageError(f"{cls.name} has no parameter {name!r}", hint)
+            value = values[name] = _parsed(cls.name, name, text, hints[name])
+            low = known[name].metadata["low"]
+            if low is not None and isinstance(value, int | float) and value < low:
+                raise UsageError(f"{name} of {cls.name} is at least {low:g}, not {text}")
+        return cls(**values)
+
+    def _fit(self, support: Samples, validation: Samples | None) -> None:
+        raise NotImplementedError
+
+    def _logits(self, features: Features) -> np.ndarray:
+        head = self._head()
+        assert head is not None, "a method gives _logits or _head"
+        return head.logits(features)
+
+    def _head(self) -> Head | None:
+        return None
+
+
+def _described(default: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    tuned = default is None and metadata["untuned"] is not None
+    shown = {"default": default} if not tuned else {"default": "chosen on validation", "untuned": metadata["untuned"]}
+    return {"said": metadata["said"], **shown}
+
+
+def _parsed(method: str, name: str, text: str, hint: Any) -> Any:
+    """A text as the type that a parameter has. Raises UsageError."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
+    for kind in kinds:
+        choices = get_args(kind) or (kind,) if not isinstance(kind, type) else (kind,)
+        for choice in choices:
+            if isinstance(choice, str):
+                if text == choice:
+                    return text
+            elif choice is bool:
+                if text in ("true", "false"):
+                    return text == "true"
+            elif choice in (int, float, str):
+                try:
+                    value = choice(text)
+                except ValueError:
+                    continue
+                if choice is not float or np.isfinite(value):
+                    return value
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    wanted = " or ".join(dict.fromkeys(names.get(kind, repr(kind)) for kind in kinds))
+    raise UsageError(f"{name} of {method} is {wanted}, not {text!r}")
