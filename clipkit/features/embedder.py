@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -247,11 +247,14 @@ class Embedder:
                 self._cut += cut
 
 
-def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
+def open_embedder(
+    config: dict[str, Any], runtime: dict[str, Any], attach: Callable[[Encoder], Encoder] | None = None
+) -> Embedder:
     """The embedder that a stage describes. Of both, all but `model` may be absent.
 
     config: model, device, precision, batch_size, exact_decode; features: a store's folder, instead of the images.
     runtime: root, confine, remote, cache (a folder, or None for off), cache_bytes, quiet (no word about a bad cache).
+    attach: makes of the model that was loaded the one to embed with, or refuses it.
     Raises ClipkitError for a model that cannot be loaded.
     """
     from clipkit.images.opener import Opener
@@ -260,6 +263,8 @@ def open_embedder(config: dict[str, Any], runtime: dict[str, Any]) -> Embedder:
     encoder = load(
         config["model"], device=config.get("device") or "auto", precision=config.get("precision") or "auto", threads=1
     )
+    if attach:
+        encoder = attach(encoder)
     if config.get("batch_size"):
         encoder.batch_size = config["batch_size"]
     opener = Opener(

@@ -21,10 +21,14 @@ class EncodingStage(Stage):
     embedder: Embedder
 
     def setup(self) -> None:
-        self.embedder = open_embedder(self.config, self.runtime)
+        self.embedder = open_embedder(self.config, self.runtime, self.attach)
         self.via = f"{self.verb}/{self.encoder.identity}"
         self.batch_size, self.lanes = self.encoder.batch_size, self.encoder.lanes
         self.item_bytes = self.embedder.item_bytes
+
+    def attach(self, encoder: Encoder) -> Encoder:
+        """The model to embed with, of the one that was loaded; may refuse it."""
+        return encoder
 
     @property
     def encoder(self) -> Encoder:

@@ -7,11 +7,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from clipkit.errors import UsageError
+from clipkit.features.embedder import ImageFeatures
 from clipkit.stages.encoding import EncodingStage
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Outcome
+from clipkit.stream.table import Column
 from clipkit.text.classifier import classifier
 from clipkit.text.labels import Labels
+
+COLUMNS = (
+    Column("image", 44, lambda r: r.id or ""),
+    Column("label", 24, lambda r: r["pred"]["label"]),
+    Column("prob", 6, lambda r: f"{r['pred']['prob']:.3f}", right=True),
+    Column("margin", 6, lambda r: f"{r['pred']['margin']:.3f}", right=True),
+)
 
 
 def predict(features: np.ndarray, weights: np.ndarray, scale: float, bias: float | None) -> np.ndarray:
@@ -23,10 +32,15 @@ def predict(features: np.ndarray, weights: np.ndarray, scale: float, bias: float
     out = np.empty((len(features), len(weights)))
     for row, feature in zip(out, features, strict=True):
         # einsum without BLAS: its sum doesn't depend on the number of threads
-        logits = scale * np.einsum("cd,d->c", weights, feature.astype(np.float64)) + (bias or 0.0)
-        row[:] = np.exp(logits - logits.max())
-        row /= row.sum()
+        row[:] = softmax(scale * np.einsum("cd,d->c", weights, feature.astype(np.float64)) + (bias or 0.0))
     return out
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities f64 [c] of one row of logits f64 [c]."""
+    row: np.ndarray = np.exp(logits - logits.max())
+    row /= row.sum()
+    return row
 
 
 def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> dict[str, Any]:
@@ -37,42 +51,63 @@ def describe(probabilities: np.ndarray, names: tuple[str, ...], top_k: int) -> d
     return {"label": top[0][0], "prob": top[0][1], "margin": round(margin, 6), "topk": top[:top_k]}
 
 
-class Zeroshot(EncodingStage):
-    """Adds `pred`.
+class Predicting(EncodingStage):
+    """A stage that adds `pred`, of probabilities that a subclass gives. With `features` it reads no images, only ids.
 
-    config: as `open_embedder` takes it, and labels (`Labels.to_json`), templates ([] = the model's own), top_k.
-    With `features` it reads no images, only ids.
+    config: as `open_embedder` takes it, and top_k. A subclass sets `names` in `setup`, and `backbone` where it needs
+    those features too.
     """
 
-    verb: ClassVar[str] = "zeroshot"
     reads: tuple[str, ...] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("pred",)
     defaults: ClassVar[dict[str, Any]] = {**EncodingStage.defaults, "templates": [], "top_k": 5, "features": None}
+
+    names: tuple[str, ...]
+    backbone: bool = False
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         super().__init__(config, runtime)
         if self.config["features"]:
             self.reads = ()
 
+    def probabilities(self, features: ImageFeatures) -> np.ndarray:
+        """f64 [n, c] over `names`; no row depends on the others."""
+        raise NotImplementedError
+
+    def prepare(self, record: Record) -> Any:
+        return record, self.embedder.prepare(record, backbone=self.backbone)
+
+    def process(self, items: list[Any]) -> list[Outcome]:
+        features = self.embedder.encode([image for _, image in items], backbone=self.backbone)
+        kept: list[Outcome] = []
+        for (record, _), row in zip(items, self.probabilities(features), strict=True):
+            record.add("pred", describe(row, self.names, self.config["top_k"]), self.via)
+            kept.append(record)
+        return kept
+
+
+def check_several(names: tuple[str, ...]) -> None:
+    """Raise UsageError for a single label."""
+    if len(names) < 2:
+        hint = "name what else it may be: --labels cats,dogs"
+        raise UsageError(f"one label, {names[0]!r}, would win every image", hint)
+
+
+class Zeroshot(Predicting):
+    """Adds `pred`.
+
+    config: as `Predicting` takes it, and labels (`Labels.to_json`), templates ([] = the model's own).
+    """
+
+    verb: ClassVar[str] = "zeroshot"
+
     def setup(self) -> None:
         super().setup()
         labels = Labels.from_json(self.config["labels"])
-        if len(labels.names) < 2:
-            raise UsageError(
-                f"one label, {labels.names[0]!r}, would win every image", "name what else it may be: --labels cats,dogs"
-            )
+        check_several(labels.names)
         templates = tuple(self.config["templates"] or self.encoder.default_templates)
         weights = classifier(self.embedder, labels, templates)
         self.names, self.weights = labels.names, weights.astype(np.float64)
 
-    def prepare(self, record: Record) -> Any:
-        return record, self.embedder.prepare(record)
-
-    def process(self, items: list[Any]) -> list[Outcome]:
-        features = self.embedder.encode([image for _, image in items]).joint
-        rows = predict(features, self.weights, self.encoder.logit_scale, self.encoder.logit_bias)
-        kept: list[Outcome] = []
-        for (record, _), row in zip(items, rows, strict=True):
-            record.add("pred", describe(row, self.names, self.config["top_k"]), self.via)
-            kept.append(record)
-        return kept
+    def probabilities(self, features: ImageFeatures) -> np.ndarray:
+        return predict(features.joint, self.weights, self.encoder.logit_scale, self.encoder.logit_bias)
