@@ -114,10 +114,10 @@ def _shared_files(io: StreamOptions) -> Iterable[tuple[str, str | None]]:
     return (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report))
 
 
-def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
+def source(io: InputOptions, verb: str, *, confine: bool = False, label_folders: bool = False) -> Source:
     """The input that the flags of `io` name; what it notices is said on stderr, unless quiet.
 
-    confine: no caption beside an image is read from outside the root.
+    confine: no caption beside an image is read from outside the root. label_folders: as `SourceOptions` has it.
     """
     from clipkit.stream.sources import SourceOptions, open_source
 
@@ -132,6 +132,7 @@ def source(io: InputOptions, verb: str, *, confine: bool = False) -> Source:
             shard=io.shard,
             limit=io.limit,
             confine=confine,
+            label_folders=label_folders,
         ),
         note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )

@@ -22,7 +22,8 @@ class SourceOptions:
     paths: files, folders, patterns, `@lists`; none or `-` is stdin. mapping: `--map`, our name to theirs.
     null: references on stdin end in NUL, as `find -print0` prints. label_from: None or `folder`.
     dup_ids: `error` or `suffix`. shard: (i, n), 1-based. limit: stop after so many records. confine: captions and
-    fields beside an image are read only where they lie inside the root once links are followed.
+    fields beside an image are read only where they lie inside the root once links are followed. label_folders: images
+    that were found in a folder, or named themselves, and have no label get the folder's name as one.
     """
 
     paths: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class SourceOptions:
     shard: tuple[int, int] | None = None
     limit: int | None = None
     confine: bool = False
+    label_folders: bool = False
 
 
 @dataclass(slots=True)

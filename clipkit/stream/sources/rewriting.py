@@ -63,14 +63,24 @@ def _move(record: Record, image: str, places: Places, folder: str) -> None:
     record["image"] = moved if member is None else f"{moved}#{member}"
 
 
-def labelled(items: Iterator[Item], places: Places) -> Iterator[Item]:
-    """Records with the name of the folder that holds their image (for tar members, the one in the shard) as `label`."""
+def labelled(items: Iterator[Item], places: Places, *, only_missing: bool = False) -> Iterator[Item]:
+    """Records with the name of the folder that holds their image (for tar members, the one in the shard) as `label`.
+
+    only_missing: a record that has a label keeps it.
+    """
     for item in items:
-        if isinstance(item, Record):
+        if isinstance(item, Record) and not (only_missing and _has_label(item)):
             name = _folder_name(item, places)
             if name:
                 item["label"] = name
         yield item
+
+
+def _has_label(record: Record) -> bool:
+    try:
+        return record.get("label") is not None
+    except RecordError:
+        return True  # one that cannot be read: who reads it will say so
 
 
 def _folder_name(record: Record, places: Places) -> str | None:

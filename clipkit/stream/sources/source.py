@@ -21,6 +21,7 @@ from clipkit.stream.sources.rewriting import beside, labelled
 
 _MANIFESTS = frozenset(("jsonl", "lines", "csv", "tsv", "parquet"))
 _LINES = frozenset(("jsonl", "lines"))
+_PICTURES = frozenset(("folder", "image"))
 _COUNTED = frozenset(("jsonl", "lines", "csv", "tsv", "json", "tar"))
 
 
@@ -121,13 +122,15 @@ class Source:
             items = beside(items, reading)
         if self._options.label_from:
             items = labelled(items, self._places)
+        elif self._options.label_folders and reading.input.kind in _PICTURES:
+            items = labelled(items, self._places, only_missing=True)
         return self._settled(items, reading, index)
 
     @property
     def plain(self) -> bool:
         """Whether records are as they are read, each of them, with the ids they have: then `selected` may be used."""
         options = self._options
-        changed = options.mapping or options.label_from or options.dup_ids == "suffix"
+        changed = options.mapping or options.label_from or options.label_folders or options.dup_ids == "suffix"
         return not (changed or self._by_hash or options.limit is not None)
 
     def selected(self, row: type[Any], test: Callable[[Any], int], steps: Sequence[str]) -> Iterator[Item | Chosen]:

@@ -285,6 +285,129 @@ def test_labels_from_folders(photos: Path) -> None:
     assert "label" not in read(stdin=b"https://x.org/dogs/1.jpg", label_from="folder")[0]
 
 
+def test_images_found_in_folders_get_its_name_where_they_have_no_label(photos: Path) -> None:
+    Path("photos/cats/1.json").write_text('{"label": "a lynx"}')
+    assert [record["label"] for record in read("photos", label_folders=True)] == ["photos", "a lynx", "b"]
+    assert read("photos/cats/1.png", label_folders=True)[0]["label"] == "a lynx"
+    assert "label" not in read(stdin=b"photos/cats/b/2.WEBP", label_folders=True)[0], "a list says what it means"
+
+
+def test_records_that_arrive_with_an_error_are_not_compared() -> None:
+    got = read(stdin=b'{"id":"a"}\n{"id":"a","error":{"verb":"v"}}\n{"id":"a","error":null}\n')
+    assert [type(item) for item in got] == [Record, Record, BadLine]
+
+
+@given(st.lists(st.text("ab~2", min_size=1, max_size=4), max_size=20))
+def test_suffixed_ids_are_unique(ids: list[str]) -> None:
+    got = read(stdin=b"\n".join(json.dumps({"id": name}).encode() for name in ids), dup_ids="suffix")
+    final = [record.id for record in got]
+    assert len(set(final)) == len(ids)
+    assert all(new == old or new.startswith(old + "~") for new, old in zip(final, ids, strict=True))
+
+
+# Manifests
+
+
+def test_a_manifest_beside_its_images_uses_its_own_folder(photos: Path) -> None:
+    lines = [
+        '{"text":"t"}',
+        '{"id":"own","image":"a.jpg"}',
+        '{"image":"cats/1.png","n":1.10}',
+        '{"image":"https://x.org/a.jpg"}',
+    ]
+    Path("photos/m.jsonl").write_text("\n".join(lines))
+    notes: list[str] = []
+    got = read("photos/m.jsonl", notes=notes)
+    assert notes == ["photos/m.jsonl: images are taken from its own folder"]
+    assert [record.encode().decode() for record in got] == [
+        lines[0],
+        '{"id":"own","image":"photos/a.jpg"}',
+        '{"image":"photos/cats/1.png","n":1.10,"id":"cats/1.png"}',
+        lines[3],
+    ]
+    through = read(stdin=b"\n".join(record.encode() for record in got))
+    assert [record.id for record in through] == [record.id for record in got]
+
+
+def test_a_manifest_whose_images_are_under_the_root_is_left_alone(photos: Path) -> None:
+    Path("photos/m.jsonl").write_text('{"image":"photos/a.jpg"}')
+    notes: list[str] = []
+    assert read("photos/m.jsonl", notes=notes)[0].line == b'{"image":"photos/a.jpg"}'
+    Path("photos/gone.jsonl").write_text('{"image":"gone.jpg"}')
+    assert read("photos/gone.jsonl", notes=notes)[0].line == b'{"image":"gone.jpg"}'
+    os.chdir("photos")
+    assert read("gone.jsonl", notes=notes)[0].line == b'{"image":"gone.jpg"}'
+    assert notes == []
+
+
+def test_real_manifests_lead_to_their_images(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    count = 0
+    for manifest in sorted(shared_data.glob("*/*/pairs.jsonl")) + sorted(
+        shared_data.glob("classification/*/manifest.jsonl")
+    ):
+        got = read(manifest)
+        assert all(isinstance(record, Record) for record in got), manifest
+        assert all(os.path.isfile(record["image"]) for record in got)
+        count += len(got)
+    assert count > 5000
+
+
+# Shards and labels
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_a_partition(photos: Path, count: int) -> None:
+    Path("a.jsonl").write_text("\n".join('{"id":"r%d"}' % n for n in range(40)) + '\n{bad\n{"text":"no id"}\n')
+    Path("b.jsonl").write_text("\n".join('{"id":"s%d"}' % n for n in range(10)))
+    whole = [item.where for item in read("a.jsonl", "b.jsonl", "photos")]
+    parts = [
+        [item.where for item in read("a.jsonl", "b.jsonl", "photos", shard=(n, count))] for n in range(1, count + 1)
+    ]
+    assert sorted(sum(parts, [])) == sorted(whole)
+    files = [[item.origin for item in read("a.jsonl", "b.jsonl", shard=(n, 2))] for n in (1, 2)]
+    assert [set(origins) for origins in files] == [{"a.jsonl"}, {"b.jsonl"}]
+
+
+def test_a_shard_of_few_files_depends_on_ids_alone() -> None:
+    lines = [b'{"id":"r%d"}' % n for n in range(50)]
+    forth = {record.id for record in read(stdin=b"\n".join(lines), shard=(2, 3))}
+    back = {record.id for record in read(stdin=b"\n".join(reversed(lines)), shard=(2, 3))}
+    assert forth == back and 5 < len(forth) < 30
+
+
+def test_limit_comes_after_the_shard() -> None:
+    lines = [b'{"id":"r%d"}' % n for n in range(50)]
+    every = [record.id for record in read(stdin=b"\n".join(lines), shard=(2, 3))]
+    assert [record.id for record in read(stdin=b"\n".join(lines), shard=(2, 3), limit=4)] == every[:4]
+
+
+def test_suffixes_do_not_depend_on_shards(photos: Path) -> None:
+    for name in "ab":
+        Path(f"{name}.jsonl").write_text('{"id":"x"}\n{"id":"y"}\n')
+    whole = sorted(record.id for record in read("a.jsonl", "b.jsonl", dup_ids="suffix"))
+    parts = [record.id for n in (1, 2) for record in read("a.jsonl", "b.jsonl", dup_ids="suffix", shard=(n, 2))]
+    assert sorted(parts) == whole == ["x", "x~2", "y", "y~2"]
+
+
+def test_labels_from_folders(photos: Path) -> None:
+    assert [record["label"] for record in read("photos", label_from="folder")] == ["photos", "cats", "b"]
+    assert [record["label"] for record in read("photos/cats/1.png", label_from="folder")] == ["cats"]
+    os.chdir("photos")
+    assert [record["label"] for record in read(".", label_from="folder")] == ["photos", "cats", "b"]
+    assert read(stdin=b"s.tar#dogs/1.jpg", label_from="folder")[0]["label"] == "dogs"
+    assert "label" not in read(stdin=b"https://x.org/dogs/1.jpg", label_from="folder")[0]
+
+
+def test_images_found_in_folders_get_its_name_where_they_have_no_label(read: Any, tree: Path) -> None:
+    (tree / "photos/cats/1.json").write_text('{"label": "a lynx"}')
+    assert [r.get("label") for r in read("photos", label_folders=True)] == ["photos", "a lynx", "b"]
+    assert read("photos/cats/1.png", label_folders=True)[0]["label"] == "a lynx"
+    assert "label" not in read(stdin=b"photos/cats/1.png", label_folders=True)[0], "a list says itself what it means"
+
+
 def test_records_that_arrive_with_an_error_pass_untouched(photos: Path) -> None:
     lines = [
         b'{"title":"t", "image":"cats/1.png","error":{"verb":"v","type":"t","message":"m"}}',
