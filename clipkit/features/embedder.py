@@ -135,7 +135,12 @@ class Embedder:
         return ImageItem(space, keys, vectors, None if len(vectors) == len(keys) else self._pixels(data))
 
     def prepare_views(
-        self, data: bytes, views: Mapping[str, View], exact: Image.Image | None = None
+        self,
+        data: bytes,
+        views: Mapping[str, View],
+        exact: Image.Image | None = None,
+        *,
+        backbone: bool = False,
     ) -> dict[str, ImageItem]:
         """Views of one encoded image, each ready for `encode`: one look-up, and one decode where a vector is missing.
 
@@ -143,21 +148,24 @@ class Embedder:
         exactly already; it is taken unless the model's is to be decoded at reduced scale, so that nothing hangs on
         whether somebody else needed it. For worker threads. Raises RecordError.
         """
-        content, space, width = self._content(data), self.encoder.space, self.encoder.identity.dim
-        keys = {view.key: image_key(content, space, JOINT, view.key, self._decode_mode) for view in views.values()}
-        found = self._cache.get_many(keys.values())
+        content, space, widths = self._content(data), self.encoder.space, self._widths(backbone)
+        keys = {
+            view.key: {out: image_key(content, space, out, view.key, self._decode_mode) for out in widths}
+            for view in views.values()
+        }
+        found = self._cache.get_many(key for outputs in keys.values() for key in outputs.values())
         made: dict[str, ImageItem] = {}
         picture: Image.Image | None = None
         for view in views.values():
             if view.key in made:
                 continue
-            key = keys[view.key]
-            vector = found.get(key)
-            if vector is not None and _fits(vector, width):
-                made[view.key] = ImageItem(space, {JOINT: key}, {JOINT: vector}, None)
+            outputs = keys[view.key]
+            vectors = {out: found[key] for out, key in outputs.items() if _fits(found.get(key), widths[out])}
+            if len(vectors) == len(outputs):
+                made[view.key] = ImageItem(space, outputs, vectors, None)
             else:
                 picture = picture or self._picture(data, exact)
-                made[view.key] = ImageItem(space, {JOINT: key}, {}, self.encoder.preprocess(view.make(picture)))
+                made[view.key] = ImageItem(space, outputs, vectors, self.encoder.preprocess(view.make(picture)))
         return {name: made[view.key] for name, view in views.items()}
 
     def encode(self, items: Sequence[ImageItem], *, backbone: bool = False) -> ImageFeatures:
