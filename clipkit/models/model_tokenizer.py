@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import open_clip
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, basic_clean, canonicalize_text
@@ -55,26 +56,42 @@ def model_tokenizer(name: str, text_cfg: dict[str, Any]) -> ModelTokenizer:
     own object. Raises ClipkitError for a file that is neither here nor to be had, MissingPackage for transformers.
     """
     options = text_cfg.get("tokenizer_kwargs") or {}
-    plain = options.keys() <= {"clean"} and not text_cfg.get("tokenizer_mode")
     context = int(text_cfg.get("context_length", 77))
-    source = text_cfg.get("hf_tokenizer_name")
-    if not source and "siglip" not in name.lower() and plain:
+    kind = _kind(name, text_cfg)
+    if kind == "clip":
         return clip_tokenizer(context, options.get("clean", "lower"))
-    if source and plain:
-        return _from_file(name, source, context, options.get("clean", "whitespace"))
-    return _from_library(name)
+    if kind == "file":
+        return _from_file(name, text_cfg["hf_tokenizer_name"], context, options.get("clean", "whitespace"))
+    return LibraryTokenizer(_library(name))
+
+
+def copy_tokenizer(name: str, text_cfg: dict[str, Any], folder: Path) -> None:
+    """Put into FOLDER the files that the model's tokenizer takes there, as `local-dir:`; CLIP's own takes none."""
+    kind = _kind(name, text_cfg)
+    if kind == "file":
+        for path in _files(name, text_cfg["hf_tokenizer_name"]):
+            shutil.copyfile(path, folder / path.name)
+    elif kind == "library":
+        tokenizer = _library(name)
+        if not isinstance(tokenizer, HFTokenizer):
+            raise ClipkitError(f"the tokenizer of {name} cannot be written to a folder that open_clip loads")
+        tokenizer.tokenizer.save_pretrained(folder)
+
+
+def _kind(name: str, text_cfg: dict[str, Any]) -> Literal["clip", "file", "library"]:
+    """Whose tokenizer it is: CLIP's own, that of a tokenizer.json, or open_clip's object."""
+    options = text_cfg.get("tokenizer_kwargs") or {}
+    plain = options.keys() <= {"clean"} and not text_cfg.get("tokenizer_mode")
+    source = text_cfg.get("hf_tokenizer_name")
+    siglip = ":" not in name and "siglip" in name.lower()  # as open_clip has it: of architectures, not of paths
+    if not source and not siglip and plain:
+        return "clip"
+    return "file" if source and plain else "library"
 
 
 def _from_file(name: str, source: str, context: int, clean: Clean) -> TextTokenizer:
     """Read a tokenizer.json and what tokenizer_config.json says of padding: the same ids as transformers gives."""
-    files = ("tokenizer.json", "tokenizer_config.json")
-    if name.startswith(LOCAL):
-        folder = Path(name.removeprefix(LOCAL))
-        tokens, config = (folder / file for file in files)
-        if not tokens.is_file() or not config.is_file():
-            raise ClipkitError(f"{folder} lacks the model's tokenizer: {' and '.join(files)}", f"hf download {source}")
-    else:
-        tokens, config = (download.hub_file(source, (file,), f"the tokenizer {source}") for file in files)
+    tokens, config = _files(name, source)
     described = json.loads(config.read_text(encoding="utf-8"))
     pad = described.get("pad_token")
     if described.get("padding_side", "right") != "right" or pad is None:
@@ -82,7 +99,20 @@ def _from_file(name: str, source: str, context: int, clean: Clean) -> TextTokeni
     return TextTokenizer.open(tokens, context, pad=pad["content"] if isinstance(pad, dict) else pad, clean=clean)
 
 
-def _from_library(name: str) -> LibraryTokenizer:
+def _files(name: str, source: str) -> tuple[Path, Path]:
+    """Its tokenizer.json and tokenizer_config.json. Raises ClipkitError where they are neither here nor to be had."""
+    files = ("tokenizer.json", "tokenizer_config.json")
+    if not name.startswith(LOCAL):
+        tokens, config = (download.hub_file(source, (file,), f"the tokenizer {source}") for file in files)
+        return tokens, config
+    folder = Path(name.removeprefix(LOCAL))
+    tokens, config = (folder / file for file in files)
+    if not tokens.is_file() or not config.is_file():
+        raise ClipkitError(f"{folder} lacks the model's tokenizer: {' and '.join(files)}", f"hf download {source}")
+    return tokens, config
+
+
+def _library(name: str) -> HFTokenizer | SigLipTokenizer:
     try:
         tokenizer = open_clip.get_tokenizer(name)
     except ImportError:
@@ -91,4 +121,4 @@ def _from_library(name: str) -> LibraryTokenizer:
         raise ClipkitError(f"the tokenizer of {name} could not be had: {str(error).splitlines()[0]}") from None
     if not isinstance(tokenizer, HFTokenizer | SigLipTokenizer):
         raise ClipkitError(f"{name} asks for a tokenizer setting that is for training")
-    return LibraryTokenizer(tokenizer)
+    return tokenizer

@@ -7,12 +7,12 @@ runs one shape, padded. On a CPU it takes one thread of torch's: the runner make
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import local
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,11 +22,12 @@ from torch import nn
 from torch.nn import functional
 
 from clipkit.errors import ClipkitError, RecordError
-from clipkit.models import checkpoint, download, listing
+from clipkit.models import checkpoint, download, hub_folder, listing
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.device import choose, choose_precision
 from clipkit.models.identity import weights_digest
-from clipkit.models.model_tokenizer import LOCAL, ModelTokenizer, model_tokenizer
+from clipkit.models.image_tower import ImageTower
+from clipkit.models.model_tokenizer import LOCAL, ModelTokenizer, copy_tokenizer, model_tokenizer
 from clipkit.models.names import ModelName
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def load(name: ModelName, *, device: str = "auto", precision: str = "auto", thre
         activation=_activation(model),
         dim=int(source.config["embed_dim"]),
     )
-    return OpenClipEncoder(model, tokenizer, identity, device=device, precision=precision, notices=notices)
+    return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision=precision, notices=notices)
 
 
 class OpenClipEncoder(Encoder):
@@ -68,6 +69,7 @@ class OpenClipEncoder(Encoder):
         model: nn.Module,
         tokenizer: ModelTokenizer,
         identity: Identity,
+        source: Source,
         *,
         device: str,
         precision: str,
@@ -83,6 +85,7 @@ class OpenClipEncoder(Encoder):
         self.logit_bias = None if bias is None else float(bias.detach())
         self.context_length = tokenizer.context_length
         self._tokenizer = tokenizer
+        self._source = source
         self._model = model.to(device).eval()
         self._tower = ImageTower(self._model.visual)  # type: ignore[arg-type]
         self.backbone_dim = self._tower.backbone_dim
@@ -112,6 +115,42 @@ class OpenClipEncoder(Encoder):
 
     def count_tokens(self, texts: list[str]) -> list[int]:
         return [self._tokenizer.count(text) for text in texts]
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Token ids int64 [n, context_length], on the CPU; a longer text is cut."""
+        return torch.from_numpy(self._tokenizer(texts))
+
+    def module(self) -> nn.Module:
+        """A copy of the open_clip model, in eval mode on the encoder's device, to do with as one likes."""
+        model = copy.deepcopy(self._model)
+        self._tower.restore(model.visual)  # type: ignore[arg-type]
+        return model
+
+    def rebuilt(self, model: nn.Module, name: str) -> OpenClipEncoder:
+        """An encoder on other weights of the same architecture; `model` (as `module` gives it) is its own from here on.
+
+        name: what its identity is called. Tokenizer, preprocessing, device and precision are this encoder's.
+        """
+        identity = replace(self.identity, name=name, weights=weights_digest(model.state_dict()))
+        encoder = OpenClipEncoder(
+            model, self._tokenizer, identity, self._source, device=self.device, precision=self.precision, notices=[]
+        )
+        encoder.batch_size = self.batch_size
+        return encoder
+
+    def save_model(self, folder: str | Path) -> None:
+        """Write the model as the hub has them: open_clip loads FOLDER, and so does `--model ./FOLDER/`, as this model.
+
+        FOLDER appears when it is whole. Raises UsageError unless it is new, or empty.
+        """
+        config = self._source.config
+        hub_folder.write(
+            folder,
+            self.module().state_dict(),
+            config,
+            self.identity.preprocess,
+            lambda fresh: copy_tokenizer(self._source.tokenizer, config["text_cfg"], fresh),
+        )
 
     def close(self) -> None:
         del self._model, self._tower
@@ -181,51 +220,6 @@ class OpenClipEncoder(Encoder):
             torch.cuda.empty_cache()
         self.batch_size = size // 2
         self.notices.append(f"out of memory on {self.device}: batches are {size // 2} instead of {size} from here on")
-
-
-class ImageTower:
-    """An open_clip image tower, giving the joint features [n, d] and those before the projection [n, backbone_dim].
-
-    The latter are, for a ViT, the pooled tokens before `proj`; for OpenAI's ResNets, the mean over places of what
-    enters the attention pool; for timm trunks, what enters the projection. A tower without one (SigLIP) has none.
-    """
-
-    def __init__(self, visual: nn.Module) -> None:
-        self._visual = visual
-        self._seen = local()
-        self._proj: torch.Tensor | None = None
-        self.backbone_dim: int | None = None
-        if isinstance(getattr(visual, "proj", None), nn.Parameter):
-            # With its `proj` taken away the tower returns what comes before it, and the product is done here.
-            self._proj, visual.proj = visual.proj, None  # type: ignore[assignment]
-            self.backbone_dim = int(self._proj.shape[0])  # type: ignore[union-attr]
-        elif (entrance := _projection(visual)) is not None:
-            module, self.backbone_dim = entrance
-            module.register_forward_pre_hook(lambda _, args: setattr(self._seen, "value", args[0]))
-
-    def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        out = self._visual(batch)
-        pooled = out[0] if isinstance(out, tuple) else out  # CoCa's towers give their tokens too
-        if self._proj is not None:
-            return pooled @ self._proj, pooled
-        if self.backbone_dim is None:
-            return pooled, None
-        behind = self._seen.value
-        del self._seen.value
-        return pooled, behind.mean(dim=(2, 3)) if behind.ndim == 4 else behind
-
-
-def _projection(visual: nn.Module) -> tuple[nn.Module, int] | None:
-    """The module that takes backbone features to the joint space, and their width; None if there is none."""
-    if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
-        return visual.attnpool, visual.attnpool.c_proj.in_features
-    head, trunk = getattr(visual, "head", None), getattr(visual, "trunk", None)
-    if trunk is None:
-        return None
-    if isinstance(head, nn.Sequential) and len(head):
-        return head, int(trunk.num_features)
-    classifier = trunk.get_classifier()
-    return (classifier, classifier.in_features) if isinstance(classifier, nn.Linear) else None
 
 
 @dataclass(frozen=True, slots=True)
