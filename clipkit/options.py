@@ -158,6 +158,14 @@ Features: TypeAlias = Annotated[
     str | None, Option(metavar="DIR", help="Take the images' features from a store that `clipkit embed` made, by id.")
 ]
 
+# How much an adapter counts.
+Blend: TypeAlias = Annotated[
+    float | None,
+    Option(
+        min=0, max=1, metavar="A", help="How much the adapter counts: 0 is zero-shot, 1 the adapter. Default: as saved."
+    ),
+]
+
 # What captions are balanced over.
 Metadata: TypeAlias = Annotated[
     list[str] | None,

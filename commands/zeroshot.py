@@ -4,13 +4,15 @@ Group: Ask a model
 
 Adds `pred` to each record: the best label, its probability, the margin to the next, and
 the top k. The labels are a list or a file: @labels.txt (one a line), @labels.json (a list,
-or an object of label to descriptions). Streams.
+or an object of label to descriptions). With --adapter the labels are its classes, unless
+some are named: those that it knows take its logits, the others the model's. Streams.
 
 Example:
 
     clipkit zeroshot samples/cat.jpg --labels cats,dogs
     clipkit zeroshot photos/ --labels @labels.txt --top-k 5 -o out.jsonl
     find photos -name '*.jpg' | clipkit zeroshot --labels cats,dogs --model ViT-B-32:laion2b_s34b_b79k
+    clipkit zeroshot photos/ --adapter parts.adapter --labels cat,dog,wheel
 """
 
 from typing import Annotated
@@ -18,36 +20,44 @@ from typing import Annotated
 from typer import Option
 
 from clipkit import pipeline
-from clipkit.errors import ExitCode
-from clipkit.options import Features, ImageOptions, ModelOptions, StreamOptions
+from clipkit.errors import ExitCode, UsageError
+from clipkit.options import Blend, Features, ImageOptions, ModelOptions, StreamOptions
 
 
 def run(
     io: StreamOptions,
     images: ImageOptions,
     model: ModelOptions,
-    labels: Annotated[str, Option(metavar="A,B,...|@FILE", help="The labels to choose from.")],
+    labels: Annotated[str | None, Option(metavar="A,B,...|@FILE", help="The labels to choose from.")] = None,
     template: Annotated[
         list[str] | None,
         Option(metavar="TEXT|NAME", help="A prompt with {} for the label, or simple-7 or openai-80; may be repeated."),
     ] = None,
     features: Features = None,
     top_k: Annotated[int, Option(min=1, metavar="K", help="Labels listed in `topk`, best first.")] = 5,
+    adapter: Annotated[
+        str | None, Option(metavar="DIR", help="What train-adapter wrote; the model is the one it was made for.")
+    ] = None,
+    blend: Blend = None,
 ) -> ExitCode:
-    from clipkit.stages.zeroshot import Zeroshot
-    from clipkit.stream.table import Column
+    from clipkit.stages.apply import ZeroshotAdapted, read_files
+    from clipkit.stages.zeroshot import COLUMNS, Zeroshot
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
 
+    if labels is None and template:
+        raise UsageError("--template is about labels, and none are named", "add --labels A,B,...")
     config = pipeline.model_config(model, images, features) | {
-        "labels": parse_labels(labels).to_json(),
+        "labels": None if labels is None else parse_labels(labels).to_json(),
         "templates": resolve_templates(template),
         "top_k": top_k,
     }
-    columns = (
-        Column("image", 44, lambda r: r.id or ""),
-        Column("label", 24, lambda r: r["pred"]["label"]),
-        Column("prob", 6, lambda r: f"{r['pred']['prob']:.3f}", right=True),
-        Column("margin", 6, lambda r: f"{r['pred']['margin']:.3f}", right=True),
-    )
-    return pipeline.stream(Zeroshot(config, pipeline.runtime(io, images, model)), io, columns=columns)
+    runtime = pipeline.runtime(io, images, model)
+    if adapter is not None:
+        adapted = ZeroshotAdapted(config | {"model": model.model, "adapter": adapter, "blend": blend}, runtime)
+        return pipeline.stream(adapted, io, columns=COLUMNS, reads={"--adapter": read_files(adapter)})
+    if labels is None:
+        raise UsageError("which labels?", "name them: --labels A,B,... or @FILE; or --adapter DIR, which has its own")
+    if blend is not None:
+        raise UsageError("--blend is about an adapter, and there is none", "add --adapter DIR")
+    return pipeline.stream(Zeroshot(config, runtime), io, columns=COLUMNS)

@@ -23,6 +23,7 @@ CASES = Path(__file__).parent / "cases"
 
 # What a verb needs besides its source.
 ARGUMENTS: dict[str, list[str]] = {
+    "apply": [str(CASES / "apply/basic/parts.adapter"), "--no-cache"],
     "balance": ["--t", "1", "--mark", "--on-error", "keep", "--lenient"],  # a lone picture has no caption
     "balance count": ["--on-error", "skip", "--lenient"],
     "zeroshot": ["--labels", "red,green", "--no-cache"],

@@ -23,6 +23,7 @@ from clipkit.stream.whole import WholeStage
 
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "Apply": {"adapter": str(Path(__file__).parent / "cases/apply/basic/parts.adapter")},
     "Balance": {"counts": [str(Path(__file__).parent / "cases/balance/counts/part.counts")], "t": 1},
     "BalanceCount": {},
     "BalancePlan": {"tail_mass": 0.06},
@@ -66,6 +67,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Tail": {},
     "Synonyms": {"labels": ["r1", "r2", "picture"]},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
+    "ZeroshotAdapted": {
+        "adapter": str(Path(__file__).parent / "cases/apply/basic/parts.adapter"),
+        "labels": ["red", "green", "noise"],
+        "blend": 0.5,
+    },
 }
 MANY = 11
 

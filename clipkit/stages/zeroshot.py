@@ -60,7 +60,7 @@ class Predicting(EncodingStage):
 
     reads: tuple[str, ...] = ("image",)
     adds: ClassVar[tuple[str, ...]] = ("pred",)
-    defaults: ClassVar[dict[str, Any]] = {**EncodingStage.defaults, "templates": [], "top_k": 5, "features": None}
+    defaults: ClassVar[dict[str, Any]] = {**EncodingStage.defaults, "top_k": 5, "features": None}
 
     names: tuple[str, ...]
     backbone: bool = False
@@ -100,6 +100,7 @@ class Zeroshot(Predicting):
     """
 
     verb: ClassVar[str] = "zeroshot"
+    defaults: ClassVar[dict[str, Any]] = {**Predicting.defaults, "templates": []}
 
     def setup(self) -> None:
         super().setup()

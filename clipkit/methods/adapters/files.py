@@ -173,7 +173,7 @@ def check_target(folder: str | Path) -> None:
 def _manifest(path: Path) -> bytes:
     """adapter.json, once it is known to be one that this clipkit reads."""
     if not path.exists():
-        raise ClipkitError(f"{path}: there is no such folder", _MAKE)
+        raise ClipkitError(f"{path}: there is no such folder", _close_matches(path) or _MAKE)
     file = path / MANIFEST
     if not file.is_file():
         raise ClipkitError(f"{path} is no adapter: it has no {MANIFEST}", _MAKE)
@@ -187,6 +187,15 @@ def _manifest(path: Path) -> bytes:
     if head.format > FORMAT:
         raise ClipkitError(f"{path} was written by a newer clipkit (format {head.format})", "upgrade clipkit")
     return data
+
+
+def _close_matches(path: Path) -> str | None:
+    """Adapters beside it whose names are like it, as a hint."""
+    import difflib
+
+    beside = [manifest.parent.name for manifest in path.parent.glob(f"*/{MANIFEST}")]
+    close = difflib.get_close_matches(path.name, beside)
+    return f"did you mean {' or '.join(str(path.with_name(name)) for name in close)}?" if close else None
 
 
 def _tensors(path: Path) -> tuple[dict[str, np.ndarray], bytes]:

@@ -1,0 +1,158 @@
+"""Classification by an adapter that was fitted on labelled images."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.features.embedder import ImageFeatures
+from clipkit.features.store import Store
+from clipkit.methods.adapters import files
+from clipkit.methods.adapters.data import BACKBONE, Features, unit
+from clipkit.models.base import Encoder
+from clipkit.stages.zeroshot import Predicting, check_several, softmax
+from clipkit.text.classifier import classifier
+from clipkit.text.labels import Labels
+
+_SHOWN = 3  # labels that a message names
+
+
+def read_files(adapter: str) -> list[str]:
+    """The files of an adapter: no output may take their place."""
+    return [str(Path(adapter) / name) for name in (files.MANIFEST, files.TENSORS)]
+
+
+class Apply(Predicting):
+    """Adds `pred`: the softmax of an adapter's logits, each image on its own.
+
+    config: as `Predicting` takes it, but model None is the adapter's; adapter: its folder; blend: as `Adapter.blend`
+    has it, None as saved; labels (`Labels.to_json`): None are the adapter's classes. Of others those that it knows take
+    its logits, the rest the model's own of their texts, in one softmax; templates ([] = the model's own) are for these.
+    """
+
+    verb: ClassVar[str] = "apply"
+    defaults: ClassVar[dict[str, Any]] = {
+        **Predicting.defaults,
+        "model": None,
+        "blend": None,
+        "labels": None,
+        "templates": [],
+    }
+
+    def setup(self) -> None:
+        self.saved = files.load(self.config["adapter"])
+        self.adapter = self.saved.adapter
+        if self.config["blend"] is not None:
+            self.adapter.blend = self.config["blend"]
+        self.backbone = self.adapter.task_.space == BACKBONE
+        self._check_store()
+        named = self.config["model"]
+        self.config = {**self.config, "model": named or self.saved.model.name}
+        try:
+            super().setup()
+        except UsageError as error:
+            if named:
+                raise
+            made = f"{self.saved.model.name}@{self.saved.model.digest}"
+            hint = "give it with --model: no folder is remembered of a model that lies in one"
+            raise ClipkitError(f"the adapter was made for {made}: {error.message}", hint) from None
+        self.via = self.saved.via
+        self._take_texts()
+        head = self.adapter.fold() if self.adapter.blend == 1.0 else None
+        self._own = head.logits if head else self.adapter.logits  # the same, but not put together for every image
+        self._choose_labels()
+        self._try()
+
+    def attach(self, encoder: Encoder) -> Encoder:
+        self.saved.require(encoder.identity)
+        return self.adapter.attach(encoder)
+
+    @property
+    def notices(self) -> list[str]:
+        return [*super().notices, *self._said]
+
+    def fingerprint(self) -> dict[str, Any]:
+        return super().fingerprint() | {"adapter": self.saved.digest}
+
+    def probabilities(self, features: ImageFeatures) -> np.ndarray:
+        out = np.empty((len(features.joint), len(self.names)))
+        for number, row in enumerate(out):
+            one = slice(number, number + 1)  # on its own, so that it doesn't depend on the batch
+            behind = None if features.backbone is None else unit(features.backbone[one])
+            row[:] = softmax(self.logits(Features(features.joint[one], behind)))
+        return out
+
+    def logits(self, image: Features) -> np.ndarray:
+        """f64 [c] over `names`, of one image."""
+        own: np.ndarray = self._own(image)[0]
+        if self._rest is None:
+            return own[self._columns]
+        out = np.empty(len(self.names))
+        out[self._known] = own[self._columns]
+        out[~self._known] = self._rest.zero_shot(image)[0]
+        return out
+
+    def _check_store(self) -> None:
+        """Raise ClipkitError for a feature store that lacks what the adapter works on."""
+        folder = self.config["features"]
+        if self.backbone and folder and BACKBONE not in Store(folder).outputs:
+            hint = f"make the store again with: clipkit embed SOURCE -o {folder} --backbone"
+            raise ClipkitError(f"{folder} has no backbone features, and the adapter works on them", hint)
+
+    def _take_texts(self) -> None:
+        """Where the adapter changes the model, its classes are what the changed one says of their prompts."""
+        task = self.adapter.task_
+        self._changed = self.encoder.identity.digest != self.saved.model.digest
+        if self._changed:
+            described = Labels(task.classes, dict(zip(task.classes, task.prompts, strict=True)))
+            self.adapter.task_ = replace(task, text=classifier(self.embedder, described, ()))
+
+    def _choose_labels(self) -> None:
+        task = self.adapter.task_
+        number = {unicodedata.normalize("NFC", name): column for column, name in enumerate(task.classes)}
+        asked = self.config["labels"]
+        labels = Labels(tuple(number)) if asked is None else Labels.from_json(asked)
+        self.names = labels.names
+        check_several(self.names)
+        self._columns = np.array([number[name] for name in self.names if name in number], np.int64)
+        self._known = np.array([name in number for name in self.names])
+        self._rest, self._said = None, list[str]()
+        others = tuple(name for name in self.names if name not in number)
+        if not others:
+            return
+        if len(others) == len(self.names) and not self._changed:
+            hint = f"it knows {_listed(task.classes)}; without --adapter any label will do"
+            raise UsageError(f"the adapter knows none of the labels {_listed(others)}", hint)
+        described = {name: labels.descriptions[name] for name in others} if labels.descriptions else None
+        templates = tuple(self.config["templates"] or self.encoder.default_templates)
+        text = classifier(self.embedder, Labels(others, described), templates)
+        self._rest = replace(task, classes=others, text=text)
+        self._said = [f"the adapter doesn't know {_listed(others)}: scored by the model's own logits"]
+
+    def _try(self) -> None:
+        """Raise ClipkitError for an adapter whose arrays don't fit its model: every image would fail."""
+        one, behind = np.ones((1, self.encoder.identity.dim)), np.ones((1, self.encoder.backbone_dim or 1))
+        why: object = "its logits are not finite"
+        try:
+            if np.isfinite(self.logits(Features(unit(one), unit(behind) if self.backbone else None))).all():
+                return
+        except (ValueError, LookupError, TypeError) as error:
+            why = error
+        raise ClipkitError(f"{self.config['adapter']} is damaged: {why}", "make it again with clipkit train-adapter")
+
+
+class ZeroshotAdapted(Apply):
+    """What `clipkit zeroshot --adapter` does: the same."""
+
+    verb: ClassVar[str] = "zeroshot"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
