@@ -46,7 +46,8 @@ def test_the_module_is_an_intact_copy(family: tuple[str, OpenClipEncoder], check
     expected, module = reference.state_dict(), encoder.module()
     held = module.state_dict()
     assert held.keys() == expected.keys()
-    assert all(torch.equal(held[name], expected[name]) for name in expected)
+    for name, value in expected.items():  # CoCa begins with memory that nothing was written to: NaN may be in it
+        torch.testing.assert_close(held[name], value, rtol=0, atol=0, equal_nan=True)
     with torch.no_grad():
         given: Any = module
         np.testing.assert_allclose(given.encode_image(torch.from_numpy(images), normalize=True), before, atol=2e-6)
