@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from clipkit.errors import ClipkitError
+from clipkit.features import tensors as tensors_file
 
 FORMAT: Final = 1
 KIND: Final = "centroids"
@@ -101,14 +99,12 @@ class Centroids:
 
     def save(self, path: str) -> None:
         """Write a safetensors file, under its name when it is whole."""
-        from safetensors.numpy import save
-
         said = {"format": str(FORMAT), "kind": KIND, "spherical": json.dumps(self.spherical)}
         said |= {"model": self.model, "by": self.by}
         tensors: dict[str, Any] = {"centroids": self.rows.astype(np.float32), "sizes": self.sizes.astype(np.int64)}
         if self.groups:
             tensors |= {"groups": self.groups.rows.astype(np.float32), "starts": self.groups.starts.astype(np.int64)}
-        _write(path, _in_order(save(tensors, said)))
+        tensors_file.write(path, tensors, said)
 
     @classmethod
     def load(cls, path: str) -> Centroids:
@@ -292,30 +288,3 @@ def _expect(name: str, tensor: np.ndarray, dtype: type, dimensions: int) -> None
         raise ValueError(f"{name} is {tensor.dtype} of {tensor.ndim} dimensions")
     if tensor.dtype == np.float32 and not np.isfinite(tensor).all():
         raise ValueError(f"{name} holds what is not finite")
-
-
-def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its header in order: as it comes, what it says is in a new order each time."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[end:]
-
-
-def _write(path: str, data: bytes) -> None:
-    """Write a file beside and rename it; what cannot be renamed over (a pipe, a device) directly."""
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        target.write_bytes(data)
-        return
-    part = target.with_name(target.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
