@@ -32,7 +32,8 @@ def run(
     features: Features = None,
     top_k: Annotated[int, Option(min=1, metavar="K", help="Classes listed in `topk`, best first.")] = 5,
 ) -> ExitCode:
-    from clipkit.stages.apply import Apply, read_files
+    from clipkit.methods.adapters.folding import read_files
+    from clipkit.stages.apply import Apply
     from clipkit.stages.zeroshot import COLUMNS
 
     if os.path.exists(adapter) and not os.path.isfile(read_files(adapter)[0]):

@@ -40,7 +40,8 @@ def run(
     ] = None,
     blend: Blend = None,
 ) -> ExitCode:
-    from clipkit.stages.apply import ZeroshotAdapted, read_files
+    from clipkit.methods.adapters.folding import read_files
+    from clipkit.stages.apply import ZeroshotAdapted
     from clipkit.stages.zeroshot import COLUMNS, Zeroshot
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,17 +14,13 @@ from clipkit.features.embedder import ImageFeatures
 from clipkit.features.store import Store
 from clipkit.methods.adapters import files
 from clipkit.methods.adapters.data import BACKBONE, Features, unit
+from clipkit.methods.adapters.folding import changes_weights, model_of
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
 from clipkit.text.classifier import classifier
 from clipkit.text.labels import Labels
 
 _SHOWN = 3  # labels that a message names
-
-
-def read_files(adapter: str) -> list[str]:
-    """The files of an adapter: no output may take their place."""
-    return [str(Path(adapter) / name) for name in (files.MANIFEST, files.TENSORS)]
 
 
 class Apply(Predicting):
@@ -52,16 +47,9 @@ class Apply(Predicting):
             self.adapter.blend = self.config["blend"]
         self.backbone = self.adapter.task_.space == BACKBONE
         self._check_store()
-        named = self.config["model"]
-        self.config = {**self.config, "model": named or self.saved.model.name}
-        try:
+        with model_of(self.saved, self.config["model"]) as name:
+            self.config = {**self.config, "model": name}
             super().setup()
-        except UsageError as error:
-            if named:
-                raise
-            made = f"{self.saved.model.name}@{self.saved.model.digest}"
-            hint = "give it with --model: no folder is remembered of a model that lies in one"
-            raise ClipkitError(f"the adapter was made for {made}: {error.message}", hint) from None
         self.via = self.saved.via
         self._take_texts()
         head = self.adapter.fold() if self.adapter.blend == 1.0 else None
@@ -108,7 +96,7 @@ class Apply(Predicting):
     def _take_texts(self) -> None:
         """Where the adapter changes the model, its classes are what the changed one says of their prompts."""
         task = self.adapter.task_
-        self._changed = self.encoder.identity.digest != self.saved.model.digest
+        self._changed = changes_weights(self.adapter)
         if self._changed:
             described = Labels(task.classes, dict(zip(task.classes, task.prompts, strict=True)))
             self.adapter.task_ = replace(task, text=classifier(self.embedder, described, ()))

@@ -1,0 +1,40 @@
+"""Turn an adapter into a linear head, or into a model.
+
+Group: Adapt
+
+Where the adapter is linear in the features, a safetensors file with the weights, the bias, the classes and the model's
+identity: features @ weights.T + bias are its very logits. Where it changes the model (lora, svd), a folder with the
+merged weights, which --model and open_clip load as they load any other.
+
+Example:
+
+    clipkit fold-adapter parts.adapter -o head.safetensors
+    clipkit fold-adapter lora.adapter -o merged/
+    clipkit zeroshot photos/ --labels cats,dogs --model ./merged/
+"""
+
+import json
+from typing import Annotated
+
+from typer import Argument, Option
+
+
+def run(
+    adapter: Annotated[str, Argument(metavar="ADAPTER", help="A folder that train-adapter wrote.")],
+    out: Annotated[str, Option("-o", "--out", metavar="FILE|DIR", help="The head, or a new folder for the model.")],
+    model: Annotated[
+        str | None, Option(metavar="NAME", help="The adapter's model, where it isn't found by its name: a folder.")
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="What was made, as one JSON object.")] = False,
+) -> None:
+    from clipkit.methods.adapters.folding import fold
+    from clipkit.terminal import printable
+
+    made = fold(adapter, out, model)
+    if as_json:
+        print(json.dumps(made, ensure_ascii=False))
+    elif made["kind"] == "model":
+        print(printable(f"{out}: the model {made['model']}"))
+    else:
+        over = " and ".join(f"{made[space]:,} {space}" for space in ("joint", "backbone") if space in made)
+        print(printable(f"{out}: a head of {made['classes']:,} classes over {over} features of {made['model']}"))
