@@ -1,0 +1,216 @@
+"""CoOp: the words around a class's name are learned (Zhou et al., "Learning to Prompt for Vision-Language Models",
+IJCV 2022)."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+import numpy as np
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.methods.adapters.base import Adapter, Head, param
+from clipkit.methods.adapters.data import Samples, Task, product
+from clipkit.methods.adapters.tuning import Score, score
+from clipkit.stream.hashing import ticket
+
+if TYPE_CHECKING:
+    import torch
+
+    from clipkit.methods.adapters.prompting import Prompts
+    from clipkit.models.open_clip import OpenClipEncoder
+
+_BATCH: Final = 32
+_MOMENTUM: Final = 0.9
+_DECAY: Final = 5e-4
+_SPREAD: Final = 0.02  # of random vectors, as CLIP's own embeddings began
+_WARM_UP: Final = 1e-5  # the learning rate of the first epoch
+_EPOCHS: Final = ((1, 50), (4, 100))  # up to so many shots, so many epochs; then
+_MOST_EPOCHS: Final = 200
+
+
+@dataclass(kw_only=True)
+class CoOp(Adapter):
+    """Vectors before a class's name instead of `a photo of a`, trained through the frozen text tower by SGD on the
+    cross-entropy of the model's own logits; what is kept is the text features that they give, C rows.
+
+    Schedule as published: batches of 32, momentum 0.9, weight decay 5e-4, a first epoch at 1e-5, then a cosine.
+    Three things differ. The image tower is frozen, so features of `crops` augmented views (area 0.08 to 1, mirrored
+    or not) are computed once and epochs take turns with them; the original encodes a fresh view each time. The epoch is
+    chosen on validation data, where there is any; the original takes the last. Batches are drawn by the samples'
+    names, so their order doesn't matter.
+    """
+
+    name: ClassVar[str] = "coop"
+    needs: ClassVar[Literal["features", "model"]] = "model"
+    cost: ClassVar[str] = "every step runs the text tower over all classes, forth and back: for a GPU, or few classes"
+    citation: ClassVar[str] = "Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022"
+    views: ClassVar[bool] = True
+
+    length: int = param(16, "vectors in a prompt", low=1)
+    init: str | None = param(None, "words that the vectors begin as, such as 'a photo of a', instead of random ones")
+    position: Literal["end", "middle"] = param("end", "of the class's name: behind the vectors, or in their middle")
+    csc: bool = param(False, "vectors of each class's own, instead of the same for all")
+    epochs: int | None = param(None, "over the samples; if not given 50 (1 shot), 100 (2 to 4) or 200", low=1)
+    rate: float = param(2e-3, "the highest learning rate", low=0)
+    crops: int = param(8, "augmented views of each picture, where --views gives none; 0: the pictures alone", low=0)
+
+    def _fit(self, support: Samples, validation: Samples | None) -> None:
+        from clipkit.methods.adapters.prompting import Prompts, all_cores
+
+        self.task_ = task = replace(support.task, space="joint")  # of these features alone are there texts
+        encoder, support = _encoder(task), support.take(_order(support))
+        names = [name.replace("_", " ") for name in task.classes]
+        prompts = Prompts(encoder, names, self.init or self.length, middle=self.position == "middle")
+        looks = self._looks(encoder, support)
+        held = None if validation is None else (_plain(encoder, validation), validation.labels)
+        with all_cores():
+            self._train(prompts, self._start(prompts), looks, support, held)
+
+    def _head(self) -> Head:
+        task = self.task_
+        text = self.state_["text"].astype(np.float64)
+        return Head(task.scale * text, None, np.full(len(task.classes), task.bias or 0.0))
+
+    def _start(self, prompts: Prompts) -> torch.Tensor:
+        """The vectors before training, f32 [length, width], or [C, length, width]."""
+        import torch
+
+        task, shape = self.task_, (prompts.length, prompts.width)
+        if prompts.initial is not None:
+            return prompts.initial.repeat(len(task.classes), 1, 1) if self.csc else prompts.initial.clone()
+        drawn = (
+            np.stack([_normal(name, task.seed, shape) for name in task.classes])
+            if self.csc
+            else _normal("", task.seed, shape)
+        )
+        return torch.from_numpy(drawn).to(prompts.device)
+
+    def _looks(self, encoder: OpenClipEncoder, support: Samples) -> np.ndarray:
+        """Unit joint features f32 [n, v, D] of each picture's views: those given, else made here."""
+        if support.features is not None and (support.views > 1 or support.pictures is None):
+            return support.features.joint.reshape(len(support), support.views, -1)
+        plain = _plain(encoder, support)
+        return np.stack([plain, *(_encoded(encoder, support, view) for view in range(1, self.crops + 1))], axis=1)
+
+    def _train(
+        self,
+        prompts: Prompts,
+        context: torch.Tensor,
+        looks: np.ndarray,
+        support: Samples,
+        held: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        """Fill state_, chosen_ and facts_. held: validation features f32 [m, D] and labels, to choose the epoch."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        task, drawn = self.task_, np.random.default_rng(_number("batches", self.task_.seed))
+        epochs = self.chosen_.get("epochs") or self.epochs or _usual(int(support.counts.max()))
+        last = self.chosen_.get("last", epochs)
+        images = torch.from_numpy(looks).to(prompts.device)
+        labels = torch.from_numpy(support.labels).to(prompts.device)
+        context.requires_grad_(True)
+        optimizer = torch.optim.SGD([context], lr=self.rate, momentum=_MOMENTUM, weight_decay=_DECAY)
+        best = (self._judged(prompts, context, held), 0, _array(context)) if held is not None else None
+        losses: list[float] = []
+        for epoch in range(last):
+            optimizer.param_groups[0]["lr"] = self._rate(epoch, epochs)
+            order, total = drawn.permutation(len(labels)), 0.0
+            for start in range(0, len(order), _BATCH):
+                rows = torch.from_numpy(order[start : start + _BATCH]).to(prompts.device)
+                seen = images[rows, (rows + epoch) % images.shape[1]]
+                loss = cross_entropy(task.scale * seen @ prompts(context).T + (task.bias or 0.0), labels[rows])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                total += float(loss.detach()) * len(rows)
+            losses.append(round(total / len(order), 6))
+            if not math.isfinite(total):
+                raise ClipkitError(
+                    f"the loss is no number after {epoch + 1} epochs", f"a lower rate than {self.rate:g}"
+                )
+            if best is not None and (judged := self._judged(prompts, context, held)) > best[0]:
+                best = (judged, epoch + 1, _array(context))
+        self.facts_ = {"epochs": epochs, "views": images.shape[1], "loss": [losses[0], losses[-1]] if losses else []}
+        if best is not None:
+            self.chosen_ = {"epochs": epochs, "last": best[1]}
+            self.facts_["validation_accuracy"] = best[0][0]
+            context = torch.from_numpy(best[2]).to(prompts.device)
+        with torch.no_grad():
+            self.state_ = {"context": _array(context), "text": _array(prompts(context))}
+
+    def _rate(self, epoch: int, epochs: int) -> float:
+        """The learning rate of an epoch, from 0: the original's schedule, which begins its cosine after the first."""
+        if epoch == 0 and epochs > 1:
+            return _WARM_UP
+        return self.rate / 2 * (1 + math.cos(math.pi * max(0, epoch - 1) / epochs))
+
+    def _judged(self, prompts: Prompts, context: torch.Tensor, held: tuple[np.ndarray, np.ndarray] | None) -> Score:
+        import torch
+
+        assert held is not None
+        with torch.no_grad():
+            text = _array(prompts(context))
+        return score(self.task_.scale * product(held[0], text) + (self.task_.bias or 0.0), held[1])
+
+
+def _encoder(task: Task) -> OpenClipEncoder:
+    """The model, if it is one that can be trained through."""
+    encoder: Any = task.encoder
+    if encoder is None or encoder.backend != "open_clip":
+        called = "what was given" if encoder is None else encoder.identity.name
+        hint = "give a model of open_clip: --model ViT-B-32:laion2b_s34b_b79k"
+        raise UsageError(f"coop learns through a model's text tower, and {called} has none that is open to it", hint)
+    opened: OpenClipEncoder = encoder
+    return opened
+
+
+def _order(samples: Samples) -> np.ndarray:
+    """The samples in an order of their names' own, int64 [n]."""
+    if not samples.names:
+        return np.arange(len(samples))
+    drawn = [ticket(name, samples.task.seed, "coop") for name in samples.names]
+    return np.array(sorted(range(len(samples)), key=drawn.__getitem__))
+
+
+def _plain(encoder: OpenClipEncoder, samples: Samples) -> np.ndarray:
+    """Unit joint features f32 [n, D] of the pictures as they are."""
+    return samples.plain.joint if samples.features is not None else _encoded(encoder, samples, 0)
+
+
+def _encoded(encoder: OpenClipEncoder, samples: Samples, view: int) -> np.ndarray:
+    """Unit joint features f32 [n, D] of a view of each picture."""
+    from clipkit.methods.adapters.prompting import cores
+
+    some, step = samples.pictures, encoder.batch_size
+    assert some is not None, "samples have features or pictures"
+
+    def encode(start: int) -> np.ndarray:
+        rows = range(start, min(start + step, len(some)))
+        return encoder.encode_images([some.pixels(row, view) for row in rows])[0]
+
+    with ThreadPoolExecutor(encoder.lanes or cores()) as pool:
+        return np.concatenate(list(pool.map(encode, range(0, len(some), step))))
+
+
+def _normal(name: str, seed: int, shape: tuple[int, int]) -> np.ndarray:
+    """Random vectors of a class (or of all, named ""), f32."""
+    drawn: np.ndarray = np.random.default_rng(_number(name, seed)).normal(0.0, _SPREAD, shape).astype(np.float32)
+    return drawn
+
+
+def _number(name: str, seed: int) -> int:
+    return int.from_bytes(ticket(name, seed, "coop"), "big")
+
+
+def _usual(shots: int) -> int:
+    """Epochs as published for so many shots."""
+    return next((epochs for most, epochs in _EPOCHS if shots <= most), _MOST_EPOCHS)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = values.detach().cpu().numpy().copy()
+    return array
