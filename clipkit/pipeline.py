@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clipkit import config
@@ -14,6 +16,7 @@ from clipkit.terminal import printable
 
 if TYPE_CHECKING:
     from clipkit.options import ImageOptions, InputOptions, ModelOptions, StreamOptions
+    from clipkit.stages.support import SourcesBySplit
     from clipkit.stream.record import Record
     from clipkit.stream.sink import Sink
     from clipkit.stream.sources import BadLine, Source
@@ -136,6 +139,27 @@ def source(io: InputOptions, verb: str, *, confine: bool = False, label_folders:
         ),
         note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )
+
+
+def sources_by_split(
+    io: InputOptions, verb: str, more: Mapping[str, Sequence[str]], *, confine: bool = False, store: str | None = None
+) -> SourcesBySplit:
+    """Labelled images: the input that `io` names, and more sources, which are read as it is.
+
+    more: `split` -> the sources whose records get it. store: the feature store whose records are read instead of what
+    `io` names. Raises UsageError where standard input is named twice.
+    """
+    from clipkit.stages.support import SourcesBySplit
+
+    if [*(io.sources or ["-"] * (store is None)), *itertools.chain(*more.values())].count("-") > 1:
+        raise UsageError("standard input (-) is named twice", "it can be read only once")
+    first = source(io, verb, confine=confine, label_folders=True) if store is None else store_records(store)
+    parts: list[tuple[str | None, Iterable[Record | BadLine]]] = [(None, first)]
+    for split, paths in more.items():
+        if paths:
+            named = replace(io, sources=list(paths), limit=None)
+            parts.append((split, source(named, verb, confine=confine, label_folders=True)))
+    return SourcesBySplit(parts)
 
 
 def reads_store(io: InputOptions, features: str | None) -> bool:
