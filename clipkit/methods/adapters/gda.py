@@ -11,6 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import JOINT, Samples, product
+from clipkit.methods.adapters.moments import class_sums
 from clipkit.methods.adapters.tuning import Axis, tune
 
 _BLOCK: Final = 8192  # rows made f64 at a time
@@ -45,7 +46,8 @@ class Gda(Adapter):
     model of its own for new classes, where P is the mean of their inverses; here all classes stand in one, and P is the
     mean over them all, each class with images giving the pooled one.
 
-    The original chooses alpha for ImageNet on the test set; here it is chosen on validation data, and else 1.
+    The original chooses alpha for ImageNet on the test set; here it is chosen on validation data (at most 1 where some
+    class has no image even there), and else 1.
     """
 
     name: ClassVar[str] = "gda"
@@ -62,7 +64,7 @@ class Gda(Adapter):
     def _fit(self, support: Samples, validation: Samples | None) -> None:
         rows, labels = support.every_view()
         seen = np.flatnonzero(support.counts)
-        means = class_means(rows, labels, len(support.counts))
+        means = _means(rows, labels, len(support.counts))
         near = {c: _nearest(support, c) for c in np.flatnonzero(support.counts == 0).tolist()}
         for c, (samples, centre) in near.items():
             texts = _TEXTS if support.task.space == JOINT else 0
@@ -83,16 +85,18 @@ class Gda(Adapter):
         unit = max(_posterior(support) if known else 0.0, _alike(support, means[seen] @ weights.T + bias, seen))
         self.state_ = {"weights": unit * weights, "bias": unit * bias, "prior": self._log_prior(support)}
         if self.alpha is None and validation is not None:
-            self._tune(validation)
+            unseen = np.any(support.counts + validation.counts == 0)
+            # without a picture of some class, what a larger alpha does to it would not be noticed
+            self._tune(validation, Axis(1e-3, 1, 7, zero=True) if unseen else Axis(1e-3, 1e3, 13, zero=True))
         if known:
             n, d = rows.shape
             self.facts_ = {"paper_alpha": float(self.at("alpha") * unit * (n - 1) / d)}
 
-    def _tune(self, validation: Samples) -> None:
+    def _tune(self, validation: Samples, axis: Axis) -> None:
         plain, task = validation.plain, self.task_
         own = product(plain.of(task.space), self.state_["weights"]) + self.state_["bias"]
         base = task.zero_shot(plain) + self.state_["prior"]
-        chosen = tune(base, lambda _: own, validation.labels, Axis(1e-3, 1e3, 13, zero=True))
+        chosen = tune(base, lambda _: own, validation.labels, axis)
         self.chosen_ = {"alpha": chosen.alpha}
 
     def _log_prior(self, support: Samples) -> np.ndarray:
@@ -106,16 +110,6 @@ class Gda(Adapter):
     def _head(self) -> Head:
         head = self.over_zero_shot(self.at("alpha"), self.state_["weights"], self.state_["bias"])
         return replace(head, bias=head.bias + self.state_["prior"])
-
-
-def class_means(rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """The mean of each class's rows [n, d], f64 [classes, d]; zeros for a class without any."""
-    sums = np.zeros((classes, rows.shape[1]))
-    for at in _blocks(len(rows)):
-        np.add.at(sums, labels[at], rows[at].astype(np.float64))
-    counts = np.bincount(labels, minlength=classes)
-    means: np.ndarray = sums / np.maximum(counts, 1)[:, None]
-    return means
 
 
 def whitened(rows: np.ndarray, labels: np.ndarray, means: np.ndarray, right: np.ndarray) -> np.ndarray | None:
@@ -146,6 +140,13 @@ def whitened(rows: np.ndarray, labels: np.ndarray, means: np.ndarray, right: np.
     return inverse
 
 
+def _means(rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The mean of each class's rows [n, d], f64 [classes, d]; zeros for a class without any."""
+    counts = np.bincount(labels, minlength=classes)
+    means: np.ndarray = class_sums(rows, labels, classes) / np.maximum(counts, 1)[:, None]
+    return means
+
+
 def _nearest(support: Samples, label: int) -> tuple[np.ndarray, np.ndarray]:
     """What stands for a class without images: samples nearest to its text, f32 [k, d], and their centre, f64 [d]."""
     assert support.features is not None
@@ -167,7 +168,7 @@ def _alike(support: Samples, own: np.ndarray, seen: np.ndarray) -> float:
     they don't spread."""
     assert support.features is not None
     task = support.task
-    joint = class_means(support.features.joint, np.repeat(support.labels, support.views), len(support.counts))
+    joint = _means(support.features.joint, np.repeat(support.labels, support.views), len(support.counts))
     spread = own.std(axis=1).mean()
     return float(task.scale * (joint[seen] @ task.text.T).std(axis=1).mean() / spread) if spread > 0 else 0.0
 
