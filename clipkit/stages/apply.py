@@ -14,7 +14,7 @@ from clipkit.features.embedder import ImageFeatures
 from clipkit.features.store import Store
 from clipkit.methods.adapters import files
 from clipkit.methods.adapters.data import BACKBONE, Features, unit
-from clipkit.methods.adapters.folding import changes_weights, model_of
+from clipkit.methods.adapters.folding import changes_weights, model_of, trusted
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
 from clipkit.text.classifier import classifier
@@ -52,10 +52,11 @@ class Apply(Predicting):
             super().setup()
         self.via = self.saved.via
         self._take_texts()
-        head = self.adapter.fold() if self.adapter.blend == 1.0 else None
-        self._own = head.logits if head else self.adapter.logits  # the same, but not put together for every image
         self._choose_labels()
-        self._try()
+        with trusted(self.config["adapter"]):
+            head = self.adapter.fold() if self.adapter.blend == 1.0 else None
+            self._own = head.logits if head else self.adapter.logits  # the same, but not put together for every image
+            self._try()
 
     def attach(self, encoder: Encoder) -> Encoder:
         self.saved.require(encoder.identity)
@@ -124,15 +125,11 @@ class Apply(Predicting):
         self._said = [f"the adapter doesn't know {_listed(others)}: scored by the model's own logits"]
 
     def _try(self) -> None:
-        """Raise ClipkitError for an adapter whose arrays don't fit its model: every image would fail."""
+        """Raise ValueError for an adapter whose logits cannot be: every image would fail."""
         one, behind = np.ones((1, self.encoder.identity.dim)), np.ones((1, self.encoder.backbone_dim or 1))
-        why: object = "its logits are not finite"
-        try:
-            if np.isfinite(self.logits(Features(unit(one), unit(behind) if self.backbone else None))).all():
-                return
-        except (ValueError, LookupError, TypeError) as error:
-            why = error
-        raise ClipkitError(f"{self.config['adapter']} is damaged: {why}", "make it again with clipkit train-adapter")
+        row = self.logits(Features(unit(one), unit(behind) if self.backbone else None))
+        if not np.isfinite(row).all():
+            raise ValueError("its logits are not finite")
 
 
 class ZeroshotAdapted(Apply):

@@ -39,6 +39,21 @@ def model_of(saved: Saved, named: str | None) -> Iterator[str]:
         raise ClipkitError(f"the adapter was made for {made}: {error.message}", hint) from None
 
 
+@contextmanager
+def trusted(folder: str) -> Iterator[None]:
+    """For what is done with arrays from a file: where they don't fit each other, a ClipkitError says so."""
+    why: object
+    try:
+        with np.errstate(all="ignore"):
+            yield
+        return
+    except KeyError as error:
+        why = f"it lacks {error}"
+    except (ValueError, LookupError, TypeError) as error:
+        why = error
+    raise ClipkitError(f"{folder} is damaged: {why}", "make it again with clipkit train-adapter")
+
+
 def changes_weights(adapter: Adapter) -> bool:
     """Whether its features are of a changed model."""
     return type(adapter).attach is not Adapter.attach
@@ -74,21 +89,18 @@ def fold(folder: str, out: str, named: str | None = None) -> dict[str, Any]:
 
 def _head(saved: Saved, folder: str) -> Head | None:
     """Raises ClipkitError where its arrays don't fit each other or its model."""
-    why: object = "its weights are not finite"
-    try:
+    with trusted(folder):
         head = saved.adapter.fold()
         if head is None:
             return None
         parts = [part for part in (head.joint, head.backbone, head.bias) if part is not None]
         if {len(part) for part in parts} != {len(saved.adapter.task_.classes)}:
-            why = "it has not one row for each class"
-        elif head.joint is not None and head.joint.shape[1] != saved.said["model"]["dim"]:
-            why = f"its rows are of {head.joint.shape[1]} features"
-        elif all(np.isfinite(part).all() for part in parts):
-            return head
-    except (ValueError, LookupError, TypeError) as error:
-        why = error
-    raise ClipkitError(f"{folder} is damaged: {why}", "make it again with clipkit train-adapter")
+            raise ValueError("it has not one row for each class")
+        if head.joint is not None and head.joint.shape[1] != saved.said["model"]["dim"]:
+            raise ValueError(f"its rows are of {head.joint.shape[1]} features")
+        if not all(np.isfinite(part).all() for part in parts):
+            raise ValueError("its weights are not finite")
+        return head
 
 
 def _merge(saved: Saved, out: str, named: str | None) -> dict[str, Any]:
