@@ -25,10 +25,12 @@ class Registry:
     """The methods of one kind: clipkit's own, and those that other packages give in the entry points `clipkit.KIND`.
 
     kind: plural, as in `clipkit methods KIND`. Own entries win over others' of the same name.
+    described: what an entry stands for has a `describe()`, which says more of it as JSON.
     """
 
-    def __init__(self, kind: str, *entries: Entry) -> None:
+    def __init__(self, kind: str, *entries: Entry, described: bool = False) -> None:
         self.kind = kind
+        self.described = described
         self._own = {entry.name: entry for entry in entries}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -39,11 +41,28 @@ class Registry:
         """The names of all entries, sorted."""
         return sorted(entry.name for entry in self)
 
-    def get(self, name: str) -> Any:
-        """Import what a name stands for. Raises UsageError for an unknown name, with those that are close to it."""
+    def entry(self, name: str) -> Entry:
+        """The entry of a name; nothing is imported. Raises UsageError with the names that are close to it."""
         entry = self._own.get(name) or self._others().get(name)
         if entry is None:
             raise self._unknown(name)
+        return entry
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the method says of itself, as JSON; why not, as `error`, if it cannot be loaded. Raises UsageError."""
+        if not self.described:
+            return {}
+        try:
+            described: dict[str, Any] = self.get(name).describe()
+        except UsageError:
+            raise
+        except ClipkitError as error:
+            return {"error": error.message}
+        return described
+
+    def get(self, name: str) -> Any:
+        """Import what a name stands for. Raises UsageError for an unknown name, with those that are close to it."""
+        entry = self.entry(name)
         module, _, attribute = entry.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)

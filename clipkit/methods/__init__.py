@@ -86,6 +86,7 @@ ADAPTERS = Registry(
     Entry("coop", f"{_A}.coop:CoOp", "CoOp: learned prompt contexts (Zhou et al., 2022)."),
     Entry("lora", f"{_A}.lora:Lora", "CLIP-LoRA: low-rank updates of both towers (Zanella and Ben Ayed, 2024)."),
     Entry("svd", f"{_A}.svd:Svd", "CLIP-SVD: singular values of the weights are trained (Koleilat et al., 2025)."),
+    described=True,
 )
 
 REGISTRIES = {registry.kind: registry for registry in (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, ADAPTERS)}

@@ -1,0 +1,69 @@
+"""What `clipkit methods` says of a method."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from clipkit import cli
+from clipkit.methods import ADAPTERS, REGISTRIES
+from clipkit.methods.adapters.base import Adapter
+
+
+def said(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert cli.run(["methods", *args]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ADAPTERS.names())
+def test_a_card_says_all_that_the_class_does(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    method: type[Adapter] = ADAPTERS.get(name)
+    shown = said(capsys, "adapters", name)
+    assert shown.startswith(f"{name}  {ADAPTERS.entry(name).summary}\n")
+    for text in (method.cost, method.citation, *method().params):
+        assert text and text in shown
+
+
+def test_values_on_a_card_are_as_a_person_writes_them(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "adapters", "tip")
+    assert "    alpha  weight on the votes (chosen on validation, 10 without any)\n" in shown
+    assert "(true)" in said(capsys, "adapters", "linear")
+
+
+def test_a_method_that_says_nothing_of_itself_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "dedupers", "url") == "url  Equal addresses, once normalised.\n"
+
+
+def test_the_list_of_one_kind_says_what_each_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "adapters")
+    assert shown.count("needs: ") == shown.count("cost: ") == len(ADAPTERS.names())
+    assert "needs: " not in said(capsys), "and that of all kinds stays short"
+    assert shown.endswith("clipkit methods adapters clip-adapter\n")
+
+
+def test_json_carries_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.loads(line) for line in said(capsys, "--json").splitlines()]
+    assert [(line["kind"], line["name"]) for line in lines] == [
+        (r.kind, n) for r in REGISTRIES.values() for n in r.names()
+    ]
+    one = json.loads(said(capsys, "adapters", "tip", "--json"))
+    assert one in lines
+    assert one["params"]["beta"] == {
+        "said": "how fast a vote falls with distance",
+        "default": "chosen on validation",
+        "untuned": ADAPTERS.get("tip").describe()["params"]["beta"]["untuned"],
+    }
+
+
+def test_an_unknown_name_is_told_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["methods", "adapters", "tpi"]) == 2
+    assert "there is no 'tpi' among the adapters\nhint: did you mean tip?" in capsys.readouterr().err
+
+
+def test_saying_what_adapters_are_needs_no_torch() -> None:
+    program = "import sys; from clipkit import cli; cli.run(['methods', 'adapters']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "open_clip", "onnxruntime"} & set(done.stdout.split())
