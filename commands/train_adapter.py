@@ -81,7 +81,7 @@ def run(
     alone = pipeline.reads_store(io, features)
     config = pipeline.model_config(model, images, features) | {
         "method": method,
-        "settings": settings or [],
+        "settings": settings,
         "shots": shots,
         "seeds": seeds,
         "seed": seed,
@@ -90,8 +90,7 @@ def run(
         "labels": parse_labels(labels).to_json() if labels else None,
         "templates": resolve_templates(template),
     }
-    if update:
-        config |= {"update": update, "model": model.model}
+    config |= {"update": update, "model": model.model if update else config["model"]}
     stage = adapting(config, pipeline.runtime(io, images, model) | {"adapter": io.out})
     more = {"val": val or [], "test": test or [], "forgetting": forgetting or []}
     records = pipeline.sources_by_split(io, stage.verb, more, confine=images.confine, store=features if alone else None)

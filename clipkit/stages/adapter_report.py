@@ -47,7 +47,7 @@ class AdapterSink:
 
 def write_table(said: dict[str, Any]) -> None:
     """Accuracies before and after, on each set of images, to standard output."""
-    made = list(rows(said))
+    made = list(updated(said) if "updated" in said else rows(said))
     heads = dict.fromkeys(name for row in made for name in row if name != "model")
     columns = [Column("", 24, lambda row: str(row["model"]))]
     columns += [Column(name, max(15, len(name)), _cell(name), right=True) for name in heads]
@@ -71,6 +71,13 @@ def rows(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if len(said["seeds"]) > 1:
         spread = {on: f"{found['mean']:.3f} ± {found['std']:.3f}" for on, found in measured.items()}
         yield {"model": f"{len(said['seeds'])} draws, mean"} | spread
+
+
+def updated(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows about an adapter that was updated."""
+    for on, found in said.get("accuracy", {}).items():
+        for name, key in (("zero-shot", "zero_shot"), ("as it was", "before"), ("updated", "after")):
+            yield {"model": name, f"{on} ({found['images']:,})": f"{found[key]:.3f}"}
 
 
 def lines(said: dict[str, Any]) -> list[str]:
@@ -104,7 +111,9 @@ def _lost(said: dict[str, Any]) -> str:
         return f"what it costs elsewhere was not measured: {forgotten['reason']}"
     change = forgotten["together"]
     told = f"{forgotten['on']}: {change['zero_shot']:.3f} before, {change['adapted']:.3f} with it"
-    advice = f"; --blend {suggested:g} serves both best" if suggested is not None else ""
+    advice = f"; --blend {suggested:g} serves both best" if suggested else ""
+    if suggested == 0:
+        advice = "; it is for its own classes alone"
     return f"{told} ({_points(change['gain'])}){advice}"
 
 

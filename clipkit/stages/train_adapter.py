@@ -13,10 +13,12 @@ from clipkit.methods import ADAPTERS
 from clipkit.methods.adapters import experiment, files
 from clipkit.methods.adapters.base import Adapter
 from clipkit.methods.adapters.data import Features, Samples, Task
+from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.models.base import Encoder
 from clipkit.stages.adapter_report import AdapterSink, lines
 from clipkit.stages.labelled_images import LabelledImages
 from clipkit.stages.support import OTHER, SUPPORT, TEST, VALIDATION, Gathered, Head, gather, of_class
+from clipkit.stages.update_adapter import UpdateAdapter
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.text.classifier import classifier
@@ -180,12 +182,21 @@ def _classes(heads: Sequence[Head]) -> tuple[str, ...]:
     return tuple(sorted({head.said.label for head in heads}))
 
 
-def adapting(config: dict[str, Any], runtime: dict[str, Any]) -> TrainAdapter:
-    """The stage that a command line asks for."""
-    return TrainAdapter({**config, "method": config["method"] or "gda", "seeds": config["seeds"] or 1}, runtime)
+def adapting(config: dict[str, Any], runtime: dict[str, Any]) -> TrainAdapter | UpdateAdapter:
+    """The stage that a command line asks for: None in config is what was not given. Raises UsageError."""
+    if config["update"] is None:
+        given = {name: value for name, value in config.items() if value is not None and name != "update"}
+        return TrainAdapter(given, runtime)
+    fitting = {"--set": config["settings"], **{f"--{name}": config[name] for name in ("shots", "seeds", "on")}}
+    if config["method"] not in (None, Prototypes.name):
+        raise UsageError(f"--update is for the method {Prototypes.name}, not {config['method']}", "leave --method out")
+    if asked := [flag for flag, value in fitting.items() if value]:
+        raise UsageError(f"--update adds all images and chooses nothing: {asked[0]} has no place there", "leave it out")
+    kept = {name: value for name, value in config.items() if name in UpdateAdapter.defaults}
+    return UpdateAdapter(kept, runtime)
 
 
-def sink(stage: TrainAdapter, folder: str, *, table: bool) -> AdapterSink:
+def sink(stage: TrainAdapter | UpdateAdapter, folder: str, *, table: bool) -> AdapterSink:
     """Where the summary goes; it writes the adapter first. Raises UsageError where that cannot be."""
     files.check_target(folder)
     return AdapterSink(lambda: stage.save(folder), table=table)
