@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import Samples, Task, product
+from clipkit.methods.adapters.finetune import batches
 from clipkit.methods.adapters.tuning import Score, score
 from clipkit.stream.hashing import ticket
 
@@ -54,14 +57,14 @@ class CoOp(Adapter):
     position: Literal["end", "middle"] = param("end", "of the class's name: behind the vectors, or in their middle")
     csc: bool = param(False, "vectors of each class's own, instead of the same for all")
     epochs: int | None = param(None, "over the samples; if not given 50 (1 shot), 100 (2 to 4) or 200", low=1)
-    rate: float = param(2e-3, "the highest learning rate", low=0)
+    lr: float = param(2e-3, "the highest learning rate", low=0)
     crops: int = param(8, "augmented views of each picture, where --views gives none; 0: the pictures alone", low=0)
 
     def _fit(self, support: Samples, validation: Samples | None) -> None:
         from clipkit.methods.adapters.prompting import Prompts, all_cores
 
         self.task_ = task = replace(support.task, space="joint")  # of these features alone are there texts
-        encoder, support = _encoder(task), support.take(_order(support))
+        encoder = _encoder(task)
         names = [name.replace("_", " ") for name in task.classes]
         prompts = Prompts(encoder, names, self.init or self.length, middle=self.position == "middle")
         looks = self._looks(encoder, support)
@@ -107,34 +110,33 @@ class CoOp(Adapter):
         import torch
         from torch.nn.functional import cross_entropy
 
-        task, drawn = self.task_, np.random.default_rng(_number("batches", self.task_.seed))
+        task, count = self.task_, looks.shape[1]
         epochs = self.chosen_.get("epochs") or self.epochs or _usual(int(support.counts.max()))
-        last = self.chosen_.get("last", epochs)
-        images = torch.from_numpy(looks).to(prompts.device)
-        labels = torch.from_numpy(support.labels).to(prompts.device)
-        context.requires_grad_(True)
-        optimizer = torch.optim.SGD([context], lr=self.rate, momentum=_MOMENTUM, weight_decay=_DECAY)
-        best = (self._judged(prompts, context, held), 0, _array(context)) if held is not None else None
+        images, labels = (torch.from_numpy(array).to(prompts.device) for array in (looks, support.labels))
+        optimizer = torch.optim.SGD([context.requires_grad_(True)], lr=self.lr, momentum=_MOMENTUM, weight_decay=_DECAY)
+
+        def step(rows: torch.Tensor, view: int) -> float:
+            logits = task.scale * images[rows, view] @ prompts(context).T + (task.bias or 0.0)
+            loss = cross_entropy(logits, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            return float(loss.detach()) * len(rows)
+
+        coming, steps = batches(support, _BATCH), math.ceil(len(support) / _BATCH)
+        best = None if held is None else (self._judged(prompts, context, *held), 0, _array(context))
         losses: list[float] = []
-        for epoch in range(last):
+        for epoch in range(self.chosen_.get("last", epochs)):
             optimizer.param_groups[0]["lr"] = self._rate(epoch, epochs)
-            order, total = drawn.permutation(len(labels)), 0.0
-            for start in range(0, len(order), _BATCH):
-                rows = torch.from_numpy(order[start : start + _BATCH]).to(prompts.device)
-                seen = images[rows, (rows + epoch) % images.shape[1]]
-                loss = cross_entropy(task.scale * seen @ prompts(context).T + (task.bias or 0.0), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                total += float(loss.detach()) * len(rows)
-            losses.append(round(total / len(order), 6))
+            total = sum(step(torch.from_numpy(rows), epoch % count) for _, rows in islice(coming, steps))
             if not math.isfinite(total):
-                raise ClipkitError(
-                    f"the loss is no number after {epoch + 1} epochs", f"a lower rate than {self.rate:g}"
-                )
-            if best is not None and (judged := self._judged(prompts, context, held)) > best[0]:
-                best = (judged, epoch + 1, _array(context))
-        self.facts_ = {"epochs": epochs, "views": images.shape[1], "loss": [losses[0], losses[-1]] if losses else []}
+                said = f"the loss is no number after {epoch + 1} epochs"
+                raise ClipkitError(said, f"take a lower lr than {self.lr:g}")
+            losses.append(round(total / len(support), 6))
+            if held is not None and best is not None:
+                judged = self._judged(prompts, context, *held)
+                best = max(best, (judged, epoch + 1, _array(context)), key=itemgetter(0))  # of equals the first
+        self.facts_ = {"epochs": epochs, "views": count, "loss": [*losses[:1], *losses[1:][-1:]]}
         if best is not None:
             self.chosen_ = {"epochs": epochs, "last": best[1]}
             self.facts_["validation_accuracy"] = best[0][0]
@@ -146,15 +148,15 @@ class CoOp(Adapter):
         """The learning rate of an epoch, from 0: the original's schedule, which begins its cosine after the first."""
         if epoch == 0 and epochs > 1:
             return _WARM_UP
-        return self.rate / 2 * (1 + math.cos(math.pi * max(0, epoch - 1) / epochs))
+        return self.lr / 2 * (1 + math.cos(math.pi * max(0, epoch - 1) / epochs))
 
-    def _judged(self, prompts: Prompts, context: torch.Tensor, held: tuple[np.ndarray, np.ndarray] | None) -> Score:
+    def _judged(self, prompts: Prompts, context: torch.Tensor, joint: np.ndarray, labels: np.ndarray) -> Score:
+        """How good the vectors are on validation features f32 [m, D]."""
         import torch
 
-        assert held is not None
         with torch.no_grad():
             text = _array(prompts(context))
-        return score(self.task_.scale * product(held[0], text) + (self.task_.bias or 0.0), held[1])
+        return score(self.task_.scale * product(joint, text) + (self.task_.bias or 0.0), labels)
 
 
 def _encoder(task: Task) -> OpenClipEncoder:
@@ -166,14 +168,6 @@ def _encoder(task: Task) -> OpenClipEncoder:
         raise UsageError(f"coop learns through a model's text tower, and {called} has none that is open to it", hint)
     opened: OpenClipEncoder = encoder
     return opened
-
-
-def _order(samples: Samples) -> np.ndarray:
-    """The samples in an order of their names' own, int64 [n]."""
-    if not samples.names:
-        return np.arange(len(samples))
-    drawn = [ticket(name, samples.task.seed, "coop") for name in samples.names]
-    return np.array(sorted(range(len(samples)), key=drawn.__getitem__))
 
 
 def _plain(encoder: OpenClipEncoder, samples: Samples) -> np.ndarray:
@@ -198,12 +192,8 @@ def _encoded(encoder: OpenClipEncoder, samples: Samples, view: int) -> np.ndarra
 
 def _normal(name: str, seed: int, shape: tuple[int, int]) -> np.ndarray:
     """Random vectors of a class (or of all, named ""), f32."""
-    drawn: np.ndarray = np.random.default_rng(_number(name, seed)).normal(0.0, _SPREAD, shape).astype(np.float32)
-    return drawn
-
-
-def _number(name: str, seed: int) -> int:
-    return int.from_bytes(ticket(name, seed, "coop"), "big")
+    generator = np.random.default_rng(int.from_bytes(ticket(name, seed, "coop"), "big"))
+    return generator.normal(0.0, _SPREAD, shape).astype(np.float32)
 
 
 def _usual(shots: int) -> int:

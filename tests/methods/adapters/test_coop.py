@@ -26,6 +26,12 @@ from clipkit.methods.adapters.prompting import Prompts  # noqa: E402
 NAMES = ("cat", "tabby cat, really", "ein Löwe", "sea horse", "x")
 
 
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for each other take longer here than the work."""
+    monkeypatch.setattr("clipkit.methods.adapters.prompting.cores", lambda: 1)
+
+
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A tiny encoder of an architecture, made once."""
@@ -75,6 +81,7 @@ def test_vectors_that_are_the_embeddings_of_words_give_what_the_words_give(
 def test_a_name_in_the_middle(encoders: Any, arch: str) -> None:
     encoder = encoders(arch)
     prompts = Prompts(encoder, NAMES, "look the here quietly stands", middle=True)
+    assert prompts.initial is not None
     expected = encoder.encode_texts([f"look the {name} here quietly stands." for name in NAMES])
     np.testing.assert_allclose(prompts(prompts.initial).numpy(), expected, atol=1e-6)
 
@@ -86,7 +93,8 @@ def test_more_classes_than_are_computed_at_once(encoders: Any, monkeypatch: pyte
         monkeypatch.setattr("clipkit.methods.adapters.prompting._AT_ONCE", at_once)
         context = torch.full((3, prompts.width), 0.01, requires_grad=True)
         features = prompts(context)
-        (features * torch.linspace(0, 1, features.numel()).view(features.shape)).sum().backward()
+        loss = (features * torch.linspace(0, 1, features.numel()).view(features.shape)).sum()
+        loss.backward()
         gradients.append((features.detach().numpy(), context.grad.numpy()))
     np.testing.assert_allclose(gradients[0][0], gradients[1][0], atol=1e-6)
     np.testing.assert_allclose(gradients[0][1], gradients[1][1], rtol=1e-3, atol=1e-4)
@@ -97,7 +105,7 @@ def test_only_the_vectors_are_learned(encoders: Any) -> None:
     before = {name: value.clone() for name, value in encoder.module().state_dict().items()}
     prompts = Prompts(encoder, NAMES, 2)
     context = torch.zeros(2, prompts.width, requires_grad=True)
-    prompts(context).sum().backward()
+    prompts(context).sum().backward()  # type: ignore[no-untyped-call]
     assert context.grad is not None and context.grad.abs().max() > 0
     assert not any(value.requires_grad for value in prompts._model.parameters())
     CoOp(length=2, epochs=2).fit(samples(encoder, 2))
@@ -110,7 +118,7 @@ def test_only_the_vectors_are_learned(encoders: Any) -> None:
 def test_the_loss_falls_and_the_state_is_its_features(encoders: Any, arch: str, csc: bool) -> None:
     encoder = encoders(arch)
     support = samples(encoder, 4)
-    adapter = CoOp(length=4, csc=csc, epochs=12, rate=0.2).fit(support)
+    adapter = CoOp(length=4, csc=csc, epochs=12, lr=0.2).fit(support)
     first, last = adapter.facts_["loss"]
     assert last < first - 0.05
     assert adapter.state_["context"].shape == ((5, 4, 64) if csc else (4, 64))
@@ -131,10 +139,10 @@ def test_one_epoch_is_sgd_on_the_cross_entropy(encoders: Any) -> None:
     """Two epochs of one batch, against momentum, decay and schedule written out."""
     encoder = encoders("tiny-vit")
     support = samples(encoder, 2)
-    adapter = CoOp(init="a photo of a", epochs=2, rate=0.1).fit(support)
+    adapter = CoOp(init="a photo of a", epochs=2, lr=0.1).fit(support)
     prompts = Prompts(encoder, NAMES, "a photo of a")
     assert prompts.initial is not None
-    context, velocity = prompts.initial.clone(), 0.0
+    context, velocity = prompts.initial.clone(), torch.zeros_like(prompts.initial)
     rows, labels = torch.from_numpy(support.plain.joint), torch.from_numpy(support.labels)
     for rate in (1e-5, 0.1):
         free = context.clone().requires_grad_(True)
@@ -161,12 +169,12 @@ def test_epochs_as_published(shots: int, epochs: int) -> None:
 def test_order_of_classes_and_samples(encoders: Any) -> None:
     encoder = encoders("tiny-vit")
     support = samples(encoder, 3)
-    one = CoOp(length=4, epochs=3, rate=0.1).fit(support)
+    one = CoOp(length=4, epochs=3, lr=0.1).fit(support)
     turned = support.take(np.arange(len(support))[::-1].copy())
-    other = CoOp(length=4, epochs=3, rate=0.1).fit(turned)
+    other = CoOp(length=4, epochs=3, lr=0.1).fit(turned)
     assert np.array_equal(one.state_["context"], other.state_["context"])
-    before = CoOp(length=4, epochs=1, rate=0.0).fit(support)
-    backwards = CoOp(length=4, epochs=1, rate=0.0).fit(samples(encoder, 3, NAMES[::-1]))
+    before = CoOp(length=4, epochs=1, lr=0.0).fit(support)
+    backwards = CoOp(length=4, epochs=1, lr=0.0).fit(samples(encoder, 3, NAMES[::-1]))
     np.testing.assert_allclose(before.state_["text"], backwards.state_["text"][::-1], atol=1e-6)
     another = CoOp(length=4, epochs=1).fit(Samples(task(encoder, seed=1), support.labels, support.features))
     assert not np.allclose(another.state_["context"], before.state_["context"], atol=1e-3)
@@ -175,14 +183,14 @@ def test_order_of_classes_and_samples(encoders: Any) -> None:
 def test_validation_chooses_the_epoch_and_a_refit_keeps_it(encoders: Any) -> None:
     encoder = encoders("tiny-vit")
     support, validation = samples(encoder, 4), samples(encoder, 4, seed=5)
-    adapter = CoOp(length=2, epochs=8, rate=0.3).fit(support, validation)
+    adapter = CoOp(length=2, epochs=8, lr=0.3).fit(support, validation)
     last = adapter.chosen_["last"]
     assert adapter.chosen_["epochs"] == 8 and 0 < last <= 8
     accuracy = (adapter.logits(validation.plain).argmax(axis=1) == validation.labels).mean()
     assert adapter.facts_["validation_accuracy"] == pytest.approx(accuracy)
-    again = CoOp(length=2, epochs=8, rate=0.3).fit(support, chosen=adapter.chosen_)
+    again = CoOp(length=2, epochs=8, lr=0.3).fit(support, chosen=adapter.chosen_)
     assert np.array_equal(again.state_["context"], adapter.state_["context"])
-    held, said = selection.fit(CoOp(length=2, rate=0.3, epochs=4), support)
+    held, said = selection.fit(CoOp(length=2, lr=0.3, epochs=4), support)
     assert said.on == "held-out" and said.accuracy is not None and held.chosen_["epochs"] == 4
 
 
