@@ -60,7 +60,8 @@ class Apply(Predicting):
 
     def attach(self, encoder: Encoder) -> Encoder:
         self.saved.require(encoder.identity)
-        return self.adapter.attach(encoder)
+        with trusted(self.config["adapter"]):
+            return self.adapter.attach(encoder)
 
     @property
     def notices(self) -> list[str]:

@@ -67,7 +67,7 @@ def fold(folder: str, out: str, named: str | None = None) -> dict[str, Any]:
     """
     saved = files.load(folder)
     if changes_weights(saved.adapter):
-        return _merge(saved, out, named)
+        return _merge(saved, folder, out, named)
     head = _head(saved, folder)
     if head is None:
         raise ClipkitError(
@@ -103,17 +103,19 @@ def _head(saved: Saved, folder: str) -> Head | None:
         return head
 
 
-def _merge(saved: Saved, out: str, named: str | None) -> dict[str, Any]:
+def _merge(saved: Saved, folder: str, out: str, named: str | None) -> dict[str, Any]:
     """Write the changed model in the hub's layout."""
     from clipkit.models import hub_folder
     from clipkit.models.load import load
 
     if out.endswith(".safetensors"):
-        raise UsageError(f"-o {out}: {saved.adapter.name} changes the model, and a model is a folder", "-o merged/")
+        said = f"-o {out}: {saved.adapter.name} changes the model, and a model is a folder"
+        raise UsageError(said, "for example: -o merged/")
     hub_folder.check_target(out)
     with model_of(saved, named) as name:
         encoder: Any = load(name, device="cpu", precision="f32")
     saved.require(encoder.identity)
-    merged: Any = saved.adapter.attach(encoder)
+    with trusted(folder):
+        merged: Any = saved.adapter.attach(encoder)
     merged.save_model(out)
     return {"kind": "model", "out": out, "method": saved.adapter.name, "model": str(merged.identity)}
