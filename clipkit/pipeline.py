@@ -16,10 +16,10 @@ from clipkit.terminal import printable
 
 if TYPE_CHECKING:
     from clipkit.options import ImageOptions, InputOptions, ModelOptions, StreamOptions
-    from clipkit.stages.support import SourcesBySplit
     from clipkit.stream.record import Record
     from clipkit.stream.sink import Sink
     from clipkit.stream.sources import BadLine, Source
+    from clipkit.stream.sources.by_split import SourcesBySplit
     from clipkit.stream.stage import Stage
     from clipkit.stream.table import Column
 
@@ -149,7 +149,7 @@ def sources_by_split(
     more: `split` -> the sources whose records get it. store: the feature store whose records are read instead of what
     `io` names. Raises UsageError where standard input is named twice.
     """
-    from clipkit.stages.support import SourcesBySplit
+    from clipkit.stream.sources.by_split import SourcesBySplit
 
     if [*(io.sources or ["-"] * (store is None)), *itertools.chain(*more.values())].count("-") > 1:
         raise UsageError("standard input (-) is named twice", "it can be read only once")

@@ -63,6 +63,16 @@ ARGUMENTS: dict[str, list[str]] = {
     "score": ["--by", "size,hash"],
     "search": ["red", "--no-cache"],
     "sort": ["--by", "id"],
+    "train-adapter": [
+        "--update",
+        str(CASES / "train-adapter/update/old.adapter"),
+        "--label-from",
+        "folder",
+        "-o",
+        "updated",
+        "--restart",
+        "--no-cache",
+    ],
 }
 PRINT_NO_RECORDS = (
     "balance count",
@@ -74,11 +84,13 @@ PRINT_NO_RECORDS = (
     "explain",
     "pack",
     "stats",
+    "train-adapter",
     "validate",
 )
 EXIT_CODES = {
     "concepts tail": (1,),  # these are no counts
     "explain": (0, 1, 4),  # 1: the source has no record of that id
+    "train-adapter": (0, 1),  # 1: what lies in no folder has no label
 }
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]
 

@@ -66,6 +66,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "SplitStratified": {"ratios": {"train": "0.6", "test": "0.4"}, "stratify": "x"},
     "Tail": {},
     "Synonyms": {"labels": ["r1", "r2", "picture"]},
+    "TrainAdapter": {"method": "prototypes", "shots": 4, "seeds": 2, "views": 2},
+    "UpdateAdapter": {"update": str(Path(__file__).parent / "cases/train-adapter/update/old.adapter")},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
     "ZeroshotAdapted": {
         "adapter": str(Path(__file__).parent / "cases/apply/basic/parts.adapter"),
@@ -106,7 +108,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def records() -> list[Record]:
     named = [*(f"r{i}.png" for i in range(MANY)), "broken.png", "missing.png"]
-    lines = [json.dumps({"id": name, "image": name, "text": f"a picture of {name}", "x": 1.5}) for name in named]
+    given = [{"id": name, "image": name, "text": f"a picture of {name}", "x": 1.5} for name in named]
+    labels = ("even", "odd")
+    lines = [json.dumps(record | {"label": labels[i % 2]}) for i, record in enumerate(given)]
     return [Record.parse(line.encode(), f"f:{i}") for i, line in enumerate(lines)]
 
 

@@ -7,7 +7,7 @@ import re
 import struct
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -19,7 +19,6 @@ from clipkit.errors import ClipkitError, RecordError
 from clipkit.methods.adapters.data import Features, unit
 from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
-from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import Rows
 
 SUPPORT: Final = "train"
@@ -47,33 +46,6 @@ class Head:
     said: Labelled
     number: int
     content: bytes
-
-
-class SourcesBySplit:
-    """Several sources as one. parts: each with the `split` that its records get; None leaves theirs."""
-
-    def __init__(self, parts: Sequence[tuple[str | None, Iterable[Record | BadLine]]]) -> None:
-        self._parts = parts
-
-    @property
-    def total(self) -> int | None:
-        """How many items there will be, where all of them know."""
-        totals: list[int | None] = [getattr(source, "total", None) for _, source in self._parts]
-        return None if None in totals else sum(total or 0 for total in totals)
-
-    def __iter__(self) -> Iterator[Record | BadLine]:
-        for split, source in self._parts:
-            for item in source:
-                if split and isinstance(item, Record) and not _came_failed(item):
-                    item["split"] = split
-                yield item
-
-
-def _came_failed(record: Record) -> bool:
-    try:
-        return record.get("error") is not None
-    except RecordError:
-        return False
 
 
 def labelled(record: Record, name: str, classes: Iterable[str] | None = None) -> Labelled:

@@ -126,7 +126,9 @@ class TrainAdapter(LabelledImages):
     def save(self, folder: str) -> None:
         """Write the adapter. Raises ClipkitError where there was nothing to learn from."""
         if self._result is None:
-            hint = "each needs a field label, or a folder named after its class; --rejects FILE shows what failed"
+            hint = (
+                "each needs a field label; --label-from folder takes it from the path, --rejects FILE shows what failed"
+            )
             raise ClipkitError(f"there was no labelled image to learn from: {folder} is not written", hint)
         said = {name: self.config[name] for name in ("shots", "views")} | {"templates": list(self.templates)}
         said |= {"selection": self._result.selection.to_json(), "report": self._result.report}
