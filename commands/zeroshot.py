@@ -40,8 +40,6 @@ def run(
     ] = None,
     blend: Blend = None,
 ) -> ExitCode:
-    from clipkit.methods.adapters.folding import read_files
-    from clipkit.stages.apply import ZeroshotAdapted
     from clipkit.stages.zeroshot import COLUMNS, Zeroshot
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
@@ -55,6 +53,9 @@ def run(
     }
     runtime = pipeline.runtime(io, images, model)
     if adapter is not None:
+        from clipkit.methods.adapters.folding import read_files
+        from clipkit.stages.apply import ZeroshotAdapted
+
         adapted = ZeroshotAdapted(config | {"model": model.model, "adapter": adapter, "blend": blend}, runtime)
         return pipeline.stream(adapted, io, columns=COLUMNS, reads={"--adapter": read_files(adapter)})
     if labels is None:

@@ -50,6 +50,7 @@ def write(
         add_tokenizer(fresh)
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
         save_file(tensors, fresh / listing.hub_names()[0], metadata={"format": "pt"})
+        (fresh / listing.hub_names()[0]).chmod(0o666 & ~_umask())  # it made it for its owner alone
         for path in fresh.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())

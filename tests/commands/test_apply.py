@@ -59,6 +59,14 @@ def test_a_broken_image_is_kept_with_its_reason(here: Path, clipkit: Runner) -> 
     assert "13 read, 12 kept, 1 failed" in done.stderr
 
 
+def test_the_adapter_says_which_model_not_the_default(here: Path, clipkit: Runner) -> None:
+    words = ["apply", "parts.adapter", "photos/noise-0.png", "--no-cache"]
+    usual = clipkit(*words, cwd=here)
+    assert clipkit(*words, cwd=here, env={"CLIPKIT_MODEL": "another"}).stdout == usual.stdout != ""
+    refused = clipkit("zeroshot", "--labels", "a,b", cwd=here, env={"CLIPKIT_MODEL": "another"}, stdin="")
+    assert refused.code == 2, "that default would be taken"
+
+
 def test_warm_is_cold(here: Path, clipkit: Runner) -> None:
     words = ["apply", "parts.adapter", "photos/", "-q", "--lenient"]
     cold = clipkit(*words, "--no-cache", cwd=here)

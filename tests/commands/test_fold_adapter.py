@@ -99,6 +99,8 @@ def test_the_same_bytes_each_time_and_over_an_old_one(adapter: Path, head: Path)
     assert cli.run(["fold-adapter", str(adapter), "-o", str(head)]) == 0
     assert head.read_bytes() == before
     assert list(head.parent.iterdir()) == [head]
+    modes = {path.stat().st_mode for path in (head, *adapter.iterdir())}
+    assert len(modes) == 1, "who may read one may read all"
 
 
 def without_bias(head: Path) -> None:

@@ -154,6 +154,7 @@ def test_folded_it_is_a_model_that_open_clip_loads_too(
     assert cli.run([*words, f"{out}/", "--model", trained.model]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["kind"], said["method"]) == ("model", method(trained))
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1, "who may read one may read all"
     assert load(str(out)).identity.digest == said["model"].rpartition("@")[2]
     assert preds(Zeroshot({"model": str(out), "labels": PROMPTS}), trained.given) == trained.apply()
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{out}")

@@ -89,7 +89,7 @@ def save(folder: str | Path, adapter: Adapter, identity: Identity, said: Mapping
     said: JSON, what else adapter.json says (shots, what was tuned on what, report).
     Raises UsageError where FOLDER is something else.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as packed
 
     target = Path(os.path.realpath(folder))
     check_target(target)
@@ -120,7 +120,8 @@ def save(folder: str | Path, adapter: Adapter, identity: Identity, said: Mapping
         text = json.dumps(described, ensure_ascii=False, indent=2, allow_nan=False)
         (fresh / MANIFEST).write_text(text + "\n", encoding="utf-8")
         tensors = {"text": task.text} | {_STATE + name: value for name, value in adapter.state_.items()}
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, fresh / TENSORS)
+        data = packed({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        (fresh / TENSORS).write_bytes(data)  # its own way to write a file lets nobody else read it
         replace(fresh, target)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
