@@ -60,7 +60,7 @@ def train(
     its last batch may be smaller. lr falls along a half cosine to min_lr, after warmup_steps at a constant warmup_lr.
     sgd has momentum 0.9. What torch draws (dropout) is seeded by the task, and its generator is left as it was found.
     On a CPU all cores work on one step: the last bits of the result hang on their number.
-    Raises ClipkitError where the loss is not finite.
+    Raises ClipkitError where the loss is not finite, or doesn't hang on all parameters.
     """
     import torch
 
@@ -83,7 +83,10 @@ def train(
             if not math.isfinite(number):
                 raise _not_finite(number, step, [_names(samples)[row] for row in rows.tolist()])
             descent.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            if value.requires_grad:
+                value.backward()  # type: ignore[no-untyped-call]
+            if not step:
+                _check_reached(parameters)
             descent.step()
             losses.append(number)
             if (watcher := _watcher.get()) is not None:
@@ -130,6 +133,14 @@ def _rate(step: int, steps: int, lr: float, min_lr: float) -> float:
 
 def _names(samples: Samples) -> Sequence[str]:
     return samples.names or [str(row) for row in range(len(samples))]
+
+
+def _check_reached(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Raise ClipkitError for what no gradient comes to: a model may read its weights in a way that we don't know."""
+    idle = sum(parameter.grad is None for parameter in parameters)
+    if idle:
+        said = f"{idle} of the {len(parameters)} arrays to train have no part in what the model computes"
+        raise ClipkitError(said, "this kind of tower cannot be adapted so: take another method")
 
 
 def _not_finite(value: float, step: int, names: list[str]) -> ClipkitError:

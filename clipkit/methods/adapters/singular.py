@@ -1,0 +1,64 @@
+"""Changes of singular values inside a running model. Importing this imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from clipkit.errors import ClipkitError
+from clipkit.methods.adapters.towers import Weight
+
+
+class SingularValues:
+    """The changes d of the singular values of some weights of a model, which runs with W + U diag(d) V^T."""
+
+    def __init__(self, places: Sequence[Weight]) -> None:
+        self._places = places
+        self._whole = [place.value.clone() for place in places]
+        self._factors = {address: factors(rows) for place in places for address, rows in place.parts()}
+        self._changes = {
+            address: nn.Parameter(left.new_zeros(left.shape[1])) for address, (left, _) in self._factors.items()
+        }
+        for place in places:
+            delattr(place.module, place.attribute)  # a plain tensor takes the parameter's place
+        self.refresh()
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._changes.values())
+
+    def refresh(self) -> None:
+        """Give the model its weights as they are now."""
+        for place, whole in zip(self._places, self._whole, strict=True):
+            parts = [self._change(address) for address in place.addresses]
+            setattr(place.module, place.attribute, whole + (torch.cat(parts) if place.fused else parts[0]))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {f"{address}.d": change for address, change in self._changes.items()}
+
+    def _change(self, address: str) -> torch.Tensor:
+        left, right = self._factors[address]
+        return left * self._changes[address] @ right
+
+
+def factors(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """U [out, k] and V^T [k, in] of a matrix, by descending singular value.
+
+    In f64 on the CPU: rounding turns the vectors of near values into each other, and what was learned for them on one
+    machine must hold on another.
+    """
+    left, _, right = torch.linalg.svd(rows.cpu().double(), full_matrices=False)
+    return left.to(rows), right.to(rows)
+
+
+def deltas(places: Sequence[Weight], state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, torch.Tensor]]:
+    """U diag(d) V^T by address. state: d by address, with `.d` behind it. Raises ClipkitError where they don't fit."""
+    for place in places:
+        for address, rows in place.parts():
+            change = state.get(f"{address}.d")
+            if change is None or change.shape != (min(rows.shape),):
+                raise ClipkitError(f"the adapter has no singular values for {address}", "is it of another model?")
+            left, right = factors(rows)
+            yield address, left * torch.from_numpy(change).to(rows) @ right

@@ -1,0 +1,176 @@
+"""The weights of open_clip models that low-rank and singular-value methods change, and what they are trained on.
+
+A weight's address is its name in the state dict, with `/q`, `/k` or `/v` where these three are rows of one matrix
+(`visual.transformer.resblocks.0.attn.in_proj_weight/q`). Importing this imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.methods.adapters.data import Task
+from clipkit.models.open_clip import OpenClipEncoder
+
+Kind: TypeAlias = Literal["qkv", "out", "mlp"]
+BLOCKS: Final = ("q", "k", "v")
+_TEXTS: Final = 128  # prompts that go through the text tower at once; of more, activations are computed twice
+# Tails of a module's name behind its layer's number: open_clip's, timm's and transformers' towers.
+_QKV: Final = re.compile(r"(.+\.)?(qkv|(q|k|v)(_proj)?|query|key|value)")
+_OUT: Final = re.compile(r"(attn|self_attn)\.(proj|out_proj)|attention\.output\.dense")
+_MLP: Final = re.compile(r"mlp\..+|(intermediate|output)\.dense")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A matrix in a layer of a tower. name: in the state dict. module holds it as `attribute`. fused: of q, k and v."""
+
+    name: str
+    module: nn.Module
+    attribute: str
+    kind: Kind
+    fused: bool
+
+    @property
+    def value(self) -> torch.Tensor:
+        held: torch.Tensor = getattr(self.module, self.attribute).detach()
+        return held
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One, or those of q, k and v."""
+        return tuple(f"{self.name}/{block}" for block in BLOCKS) if self.fused else (self.name,)
+
+    def parts(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Address and rows of each."""
+        return zip(self.addresses, self.value.chunk(len(self.addresses)), strict=True)
+
+
+def weights(model: nn.Module, encoder: str, kinds: set[Kind]) -> list[Weight]:
+    """The matrices of some kinds in all layers of a tower ("vision", "text") or of "both".
+
+    Raises UsageError for a tower that has none (ResNets and ConvNeXts have no attention layers).
+    """
+    found = [(tower, weight) for tower, weight in _all(model) if weight.kind in kinds and encoder in ("both", tower)]
+    for tower in ("vision", "text") if encoder == "both" else (encoder,):
+        if not any(of == tower for of, _ in found):
+            named = _tower(model, tower)
+            other = "text" if tower == "vision" else "vision"
+            raise UsageError(
+                f"the {tower} tower ({named}) has no layers with {' or '.join(sorted(kinds))} weights to adapt",
+                f"adapt the other one alone: encoder={other}",
+            )
+    return [weight for _, weight in found]
+
+
+def _all(model: nn.Module) -> Iterator[tuple[str, Weight]]:
+    for name, module in model.named_modules():
+        if name.startswith("text_decoder."):  # CoCa's captions are no part of either tower
+            continue
+        tower = "vision" if name.startswith("visual.") else "text"
+        numbered, _, tail = re.sub(r"\.(\d+)\.", r".\1#", name).rpartition("#")
+        if not numbered:  # pools and projections are no layers
+            continue
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            yield tower, Weight(f"{name}.in_proj_weight", module, "in_proj_weight", "qkv", True)
+        elif isinstance(module, nn.Linear) and (kind := _kind(tail)) is not None:
+            yield tower, Weight(f"{name}.weight", module, "weight", kind, tail.endswith("qkv"))
+
+
+def _kind(tail: str) -> Kind | None:
+    if _QKV.fullmatch(tail):
+        return "qkv"
+    if _OUT.fullmatch(tail):
+        return "out"
+    return "mlp" if _MLP.fullmatch(tail) else None
+
+
+def _tower(model: Any, tower: str) -> str:
+    """What people know a tower by."""
+    module = model.visual if tower == "vision" else getattr(model, "text", None) or model.transformer
+    return type(getattr(module, "trunk", module)).__name__
+
+
+def add(model: nn.Module, deltas: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Add to weights, by address, in place. Raises ClipkitError for an address or a shape that the model has not."""
+    held = dict(model.named_parameters())
+    with torch.no_grad():
+        for address, delta in deltas:
+            name, _, block = address.partition("/")
+            if name not in held or block not in ("", *BLOCKS):
+                raise ClipkitError(f"the model has no weight {address}", "is the adapter of another one?")
+            rows = held[name].chunk(len(BLOCKS))[BLOCKS.index(block)] if block else held[name]
+            if rows.shape != delta.shape:
+                said = f"{address} is {tuple(rows.shape)} in the model, {tuple(delta.shape)} in the adapter"
+                raise ClipkitError(said, "is the adapter of another one?")
+            rows += delta.to(rows)
+
+
+def class_loss(
+    model: Any, encoder: OpenClipEncoder, task: Task, *, text: bool
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Cross-entropy of scale * f . t over the classes. text: t is computed by the model in each step, as `classifier`
+    does; else it is the task's. Nothing of the model is trained but what comes to require it after this.
+    """
+    model.requires_grad_(False)
+    device = encoder.device
+    fixed = torch.from_numpy(np.asarray(task.text, np.float32)).to(device)
+    classes: Callable[[], torch.Tensor] = ClassTexts(model, encoder, task) if text else lambda: fixed
+
+    def loss(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        images = model.encode_image(pixels, normalize=True)
+        return functional.cross_entropy(task.scale * images @ classes().T, labels)
+
+    return loss
+
+
+class ClassTexts:
+    """The class features f32 [C, D] of a model whose text tower changes: of each class's prompts the unit features,
+    their mean, made unit again."""
+
+    def __init__(self, model: Any, encoder: OpenClipEncoder, task: Task) -> None:
+        texts = list(dict.fromkeys(text for prompts in task.prompts for text in prompts))
+        number = {text: row for row, text in enumerate(texts)}
+        pairs = [(row, number[text]) for row, prompts in enumerate(task.prompts) for text in prompts]
+        self._model = model
+        self._tokens = _shortened(model, encoder.tokenize(texts)).to(encoder.device)
+        self._class, self._text = (torch.tensor(column, device=encoder.device) for column in zip(*pairs, strict=True))
+        self._count = len(task.prompts)
+
+    def __call__(self) -> torch.Tensor:
+        parts = torch.split(self._tokens, _TEXTS)
+        if len(parts) == 1:
+            features = self._encode(self._tokens)
+        else:  # as if at once, in the memory of one part: the others' activations are computed anew on the way back
+            features = torch.cat([checkpoint(self._encode, part, use_reentrant=False) for part in parts])
+        sums = features.new_zeros(self._count, features.shape[1]).index_add(0, self._class, features[self._text])
+        return functional.normalize(sums, dim=-1)
+
+    def _encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self._model.encode_text(tokens, normalize=True)
+        return features
+
+
+def _shortened(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """The tokens up to the end of the longest text, where those behind it change nothing: with a causal mask, what is
+    taken at the end has seen only what is before. It is a fraction of the work: of 77 tokens a short prompt has 8."""
+    if getattr(model, "text_pool_type", None) != "argmax" or getattr(model, "attn_mask", None) is None:
+        return tokens
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    model.positional_embedding = nn.Parameter(model.positional_embedding.detach()[:length], requires_grad=False)
+    model.attn_mask = model.attn_mask[:length, :length]
+    return tokens[:, :length]
+
+
+def to_numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Trained tensors as arrays f32."""
+    return {name: value.detach().float().cpu().numpy() for name, value in tensors.items()}
