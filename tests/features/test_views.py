@@ -170,6 +170,14 @@ def test_a_reduced_picture_gives_the_view_that_the_whole_one_does(size: tuple[in
     assert error < 1.0 < np.abs(np.asarray(other, float) - np.asarray(whole, float)).mean()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (2, 3)])
+def test_pictures_of_any_shape_have_views(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, (10, 20, 30))
+    for number in range(1, 20):
+        made = augmented("a", number, 0, (8, 12), (0.08, 1.0)).make(picture)
+        assert made.size == (12, 8) and made.getcolors() == [(96, (10, 20, 30))]
+
+
 def test_the_models_preprocessing_only_normalises_an_augmented_view() -> None:
     made = augmented("a", 1, 0, PREPROCESS.size).make(decode(jpeg((300, 200))))
     level = np.asarray(made, np.float32).transpose(2, 0, 1) / 255

@@ -28,11 +28,10 @@ _WORD: Final = "x"  # stands in a prompt where a vector goes; a word that every 
 class Prompts:
     """A prompt for each class, `x x x x cat.`, in which vectors take the place of the words `x`.
 
-    names: of the classes. length: vectors in a prompt, or the text whose words they begin as. middle: half of them
-    stand before the name, half behind it. The model inside is a copy, frozen, on the encoder's device.
+    names: of the classes. length: vectors in a prompt, or the text whose words they begin as: `initial` are the
+    embeddings of these then, f32 [length, width]. middle: half of them stand before the name, half behind it.
+    The model inside is a copy, frozen, on the encoder's device.
     Raises UsageError for a name that leaves the vectors no room, and for a text without words, or too long.
-
-    length: vectors in a prompt. initial: f32 [length, width], the embeddings of the text's words, where one was given.
     """
 
     def __init__(
@@ -41,19 +40,19 @@ class Prompts:
         self._model: Any = encoder.module().requires_grad_(False)
         del self._model.visual
         self._embedding = _embedding(self._model)
+        first, special = _frame(encoder)
         self.initial: torch.Tensor | None = None
         if isinstance(length, str):
-            self.initial = self._words(encoder, length)
+            self.initial = self._words(encoder, length, first, special)
             length = len(self.initial)
         self.length = length
         before = length // 2 if middle else length
         texts = [_text(name, before, length - before) for name in names]
-        widths = _checked(encoder, names, texts, length, middle)
-        self._longest = max(encoder.count_tokens(texts))
-        first, _ = _frame(encoder)
+        counts = encoder.count_tokens(texts)
+        widths = _checked(encoder, names, counts, length, middle)
         places = [[first + at + (width if at >= before else 0) for at in range(length)] for width in widths]
         self._places = torch.tensor(places, device=encoder.device)
-        self._tokens = self._shortened(encoder.tokenize(texts).to(encoder.device))
+        self._tokens = self._shortened(encoder.tokenize(texts).to(encoder.device), max(counts))
 
     @property
     def device(self) -> torch.device:
@@ -89,9 +88,8 @@ class Prompts:
             hook.remove()
         return functional.normalize(features.float(), dim=-1)
 
-    def _words(self, encoder: OpenClipEncoder, text: str) -> torch.Tensor:
+    def _words(self, encoder: OpenClipEncoder, text: str, first: int, special: int) -> torch.Tensor:
         """The embeddings of a text's words, f32 [n, width]."""
-        first, special = _frame(encoder)
         count, most = encoder.count_tokens([text])[0] - special, encoder.context_length - special
         if not 0 < count <= most:
             raise UsageError(f"init is a text of 1 to {most} tokens, and {text!r} has {count}")
@@ -99,14 +97,13 @@ class Prompts:
         rows: torch.Tensor = self._embedding(ids.to(encoder.device)).float()
         return rows
 
-    def _shortened(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens without what no prompt has, where nothing that counts can look there: behind the end of the text in a
-        causal tower that is pooled at this end. The rest is the same, in a third of the time."""
+    def _shortened(self, tokens: torch.Tensor, length: int) -> torch.Tensor:
+        """Tokens without what is behind the longest prompt, where nothing that counts can look there: in a causal tower
+        that is pooled at a text's end. The features are the same, in a third of the time."""
         text = getattr(self._model, "text", self._model)
         pooled = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
         if pooled not in ("argmax", "eos") or text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
             return tokens
-        length = self._longest
         text.positional_embedding = nn.Parameter(text.positional_embedding[:length].clone(), requires_grad=False)
         text.attn_mask = text.attn_mask[:length, :length].clone()
         return tokens[:, :length].contiguous()
@@ -133,28 +130,27 @@ def _text(name: str, before: int, behind: int) -> str:
 
 
 def _checked(
-    encoder: OpenClipEncoder, names: Sequence[str], texts: Sequence[str], length: int, middle: bool
+    encoder: OpenClipEncoder, names: Sequence[str], counts: Sequence[int], length: int, middle: bool
 ) -> list[int]:
-    """The tokens of each name. Raises where a prompt is too long, or its words `x` are not a token each."""
-    _, special = _frame(encoder)
-    one, stop = encoder.count_tokens([_WORD, f"{_WORD}."])
-    counts = encoder.count_tokens(list(texts))
-    widths = _words_in(encoder, names)
-    # At the end of a prompt a tokenizer may read a name and the full stop as one.
-    rest = [width + stop - one for width in widths] if middle else _words_in(encoder, [f"{name}." for name in names])
-    for name, count, own in zip(names, counts, rest, strict=True):
-        if count > encoder.context_length:
-            message = f"class {name!r} takes {count} tokens with {length} vectors, and {encoder.identity.name} reads"
-            raise UsageError(f"{message} {encoder.context_length}", "take fewer vectors (length), or a shorter name")
-        if count - special != length + own:
-            raise ClipkitError(f"the tokenizer of {encoder.identity.name} reads {name!r} otherwise in a prompt")
-    return widths
+    """The tokens of each name. counts: of the whole prompts.
 
-
-def _words_in(encoder: OpenClipEncoder, texts: Sequence[str]) -> list[int]:
-    """The tokens of each text but those that mark its beginning and end."""
-    _, special = _frame(encoder)
-    return [count - special for count in encoder.count_tokens(list(texts))]
+    Raises where a prompt is too long, or a word that stands for a vector isn't one token.
+    """
+    special = _frame(encoder)[1]
+    alone = [count - special for count in encoder.count_tokens(list(names))]
+    if middle:
+        one, stop = encoder.count_tokens([_WORD, f"{_WORD}."])
+        expected = [width + stop - one for width in alone]
+    else:  # a tokenizer may read a name and the full stop as one
+        expected = [count - special for count in encoder.count_tokens([f"{name}." for name in names])]
+    limit, model = encoder.context_length, encoder.identity.name
+    for name, count, own in zip(names, counts, expected, strict=True):
+        if count > limit:
+            said = f"class {name!r} takes {count} tokens with {length} vectors, and {model} reads {limit}"
+            raise UsageError(said, "take fewer vectors (length), or a shorter name")
+        if count != special + length + own:
+            raise ClipkitError(f"the tokenizer of {model} reads {name!r} otherwise in a prompt than alone")
+    return alone
 
 
 def _frame(encoder: OpenClipEncoder) -> tuple[int, int]:

@@ -86,6 +86,12 @@ def test_a_name_in_the_middle(encoders: Any, arch: str) -> None:
     np.testing.assert_allclose(prompts(prompts.initial).numpy(), expected, atol=1e-6)
 
 
+def test_what_no_prompt_has_is_not_computed_where_nothing_looks_at_it(encoders: Any) -> None:
+    longest = max(encoders("tiny-vit").count_tokens([f"a photo of a {name}." for name in NAMES]))
+    widths = {arch: Prompts(encoders(arch), NAMES, 4)._tokens.shape[1] for arch in tiny.FAMILIES}
+    assert widths == dict.fromkeys(tiny.FAMILIES, longest) | {"tiny-coca": 76, "tiny-sigmoid": 64}
+
+
 def test_more_classes_than_are_computed_at_once(encoders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = Prompts(encoders("tiny-vit"), NAMES, 3)
     gradients = []
