@@ -181,7 +181,11 @@ def _notices(first: _Round, whole: Sets, shots: int | None) -> list[str]:
         shown = _listed([f"{support.task.classes[c]!r} ({support.counts[c]})" for c in few])
         notices.append(f"fewer than {shots} images of {shown}: all of them are used")
     if first.explored.selection.on == "untuned":
-        notices.append("untuned: no class has 4 images, so parameters are the method's defaults")
+        notices.append("untuned: too few classes have 4 images, so parameters are the method's defaults")
+    validation = first.sets.validation
+    if validation is not None and not validation.counts.all():
+        shown = _listed([repr(support.task.classes[c]) for c in np.flatnonzero(validation.counts == 0)])
+        notices.append(f"no validation image of {shown}: parameters are chosen at their expense")
     if first.tried and not first.trials:
         notices.append(f"one image of each class: methods cannot be compared, {first.explored.adapter.name} stands")
     if notice := _contradictions(support):

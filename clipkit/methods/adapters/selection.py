@@ -15,7 +15,7 @@ from clipkit.methods.adapters.tuning import score
 from clipkit.stream.hashing import ticket
 
 _MOST = 4  # held out of each class
-_LEAST = 4  # samples a class must have before any is held out
+_LEAST = 4  # samples that most classes must have before any is held out
 
 A = TypeVar("A", bound=Adapter)
 
@@ -55,8 +55,8 @@ def fresh(adapter: A) -> A:
 def fit(adapter: A, support: Samples, validation: Samples | None = None) -> tuple[A, Selection]:
     """Fit an adapter, choosing its open parameters on validation data.
 
-    Without any, min(4, K / 2) samples are held out of each class that has K >= 4 (a fit on the rest chooses, then one
-    on everything follows with what was chosen); where no class has so many, the untuned defaults hold.
+    Without any, min(4, K / 2) samples are held out of each class, where most classes have K >= 4 (a fit on the rest
+    chooses, then one on everything follows with what was chosen); else the untuned defaults hold.
     """
     explored = explore(adapter, support, validation)
     return explored.adapter, explored.selection
@@ -80,8 +80,13 @@ def explore(adapter: A, support: Samples, validation: Samples | None = None) -> 
 
 
 def hold_out(support: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """The samples to fit on and those to choose on, int64 [a] and [b], ascending; by hash of name and seed."""
-    quota = np.where(support.counts >= _LEAST, np.minimum(_MOST, support.counts // 2), 0)
+    """The samples to fit on and those to choose on, int64 [a] and [b], ascending; by hash of name and seed.
+
+    Where most classes have K < 4 nothing is held out: what is chosen on a few classes is at the expense of the rest.
+    """
+    counts = support.counts
+    enough = 2 * np.count_nonzero(counts >= _LEAST) > np.count_nonzero(counts)
+    quota = np.minimum(_MOST, counts // 2) if enough else np.zeros_like(counts)
     held = _rank(support) < quota[support.labels]
     return np.flatnonzero(~held), np.flatnonzero(held)
 
