@@ -30,11 +30,13 @@ class Gda(Adapter):
     samples of which each augmented view is one. It is solved for in f64, in n or d dimensions, whichever are fewer.
 
     The paper's inverse is d / (n - 1) times P, so its alpha has another best value for each n and d. Ours counts in a
-    unit under which 1 is right for all of them, the log posterior of a new image: C means taken out of m images make S
-    too small by (m - C) / m, and that means of m / C images are themselves uncertain widens it by 1 + C / m. So
-    unit = (m - C) / (m + C), and `facts_` has the alpha that the paper would give for it. Where each class has a single
-    image, nothing is known of S: P is the identity. In this case, and as the least for any, the unit is such that the
-    logits of both parts spread alike over the class means.
+    unit under which 1 suits all of them, the log posterior of a new image, and `facts_` has the alpha that the paper
+    would give for it. S is too small by (m - C) / m, as C means were taken out of m images. Means of K = m / C images
+    are uncertain: distances between them are partly noise, of which only the part `signal` is not. With a Gaussian
+    prior for the means that gives unit = signal * (m - C) / m / (1 + signal / K). The signal is estimated by leaving
+    out one image at a time, in closed form (`signal`). Where more than half of the classes have a single image, nothing
+    is known of that, and the unit is such that the logits of both parts spread alike over the class means; and where no
+    class has two images or views, P is the identity.
 
     Unequal counts: S pools all samples, and classes are equally probable beforehand, as in the original. With prior =
     "empirical", for use where classes are as frequent as in the support, log (m_c + 1) / (m + C) is added to the logits
@@ -70,25 +72,26 @@ class Gda(Adapter):
             texts = _TEXTS if support.task.space == JOINT else 0
             means[c] = (samples.sum(axis=0, dtype=np.float64) + texts * centre) / (len(samples) + texts)
 
-        weights = whitened(rows, labels, means, means)
-        known = weights is not None
-        if weights is None:
-            weights = means.copy()
-        elif near:
+        pooled = shrunk(rows, labels, means)
+        weights = means.copy() if pooled is None else pooled.whiten(means)
+        if pooled is not None and near:
             total = len(seen) * weights
             for samples, centre in near.values():
-                own = whitened(samples, np.zeros(len(samples), np.int64), centre[None], means)
-                total += weights if own is None else own
+                own = shrunk(samples, np.zeros(len(samples), np.int64), centre[None])
+                total += weights if own is None else own.whiten(means)
             weights = total / len(means)
         bias = -0.5 * np.einsum("cd,cd->c", means, weights)
 
-        unit = max(_posterior(support) if known else 0.0, _alike(support, means[seen] @ weights.T + bias, seen))
+        if 2 * np.count_nonzero(support.counts > 1) < len(seen) or pooled is None:
+            unit = _alike(support, means[seen] @ weights.T + bias, seen)
+        else:
+            unit = _posterior(support, pooled)
         self.state_ = {"weights": unit * weights, "bias": unit * bias, "prior": self._log_prior(support)}
         if self.alpha is None and validation is not None:
             unseen = np.any(support.counts + validation.counts == 0)
             # without a picture of some class, what a larger alpha does to it would not be noticed
             self._tune(validation, Axis(1e-3, 1, 7, zero=True) if unseen else Axis(1e-3, 1e3, 13, zero=True))
-        if known:
+        if pooled is not None:
             n, d = rows.shape
             self.facts_ = {"paper_alpha": float(self.at("alpha") * unit * (n - 1) / d)}
 
@@ -112,32 +115,83 @@ class Gda(Adapter):
         return replace(head, bias=head.bias + self.state_["prior"])
 
 
-def whitened(rows: np.ndarray, labels: np.ndarray, means: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """`right` [c, d] times (S + tr(S) / (n - 1) I)^-1, f64 [c, d], S the covariance of rows [n, d] around the means of
-    their labels. None where there is no variance."""
+@dataclass(frozen=True)
+class Shrunk:
+    """P = (S + tr(S) / (n - 1) I)^-1, S the covariance of rows [n, d] around the means [c, d] of their labels.
+
+    factor: Cholesky's, of X'X + ridge I if n >= d, else of XX' + ridge I, X the centred rows; whole: X in that case.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    means: np.ndarray
+    ridge: float
+    factor: tuple[np.ndarray, bool]
+    whole: np.ndarray | None
+
+    def whiten(self, some: np.ndarray) -> np.ndarray:
+        """P times each of some [k, d], f64 [k, d]."""
+        inverse: np.ndarray
+        if self.whole is None:
+            inverse = cho_solve(self.factor, some.T).T
+        else:  # (X'X + r I)^-1 = (I - X' (XX' + r I)^-1 X) / r
+            inverse = (some - cho_solve(self.factor, self.whole @ some.T).T @ self.whole) / self.ridge
+        inverse *= len(self.rows) - 1
+        return inverse
+
+    def signal(self) -> float:
+        """The part, from 0 to 1, of the squared distances between the class means, by P, that is not noise.
+
+        Each row is left out of its mean and of S (not of the ridge): a downdate of rank one. Its distance to its own
+        class is noise alone, once that of the row and 1 / (K - 1) times of the mean; that to the others is what
+        lies between the classes, and 1 and 1 / K times that noise. 0 where no class has two rows.
+        """
+        present = np.flatnonzero(np.bincount(self.labels, minlength=len(self.means)))
+        counts = np.bincount(self.labels, minlength=len(self.means))[present]
+        labels, means = np.searchsorted(present, self.labels), self.means[present]
+        others, weights = len(present) - 1, self.whiten(self.means[present])
+        lengths = np.einsum("cd,cd->c", means, weights)
+        total = 2 * (others + 1) * lengths.sum() - 2 * float(means.sum(axis=0) @ weights.sum(axis=0))
+        if others == 0 or total <= 0 or counts.max() < 2:
+            return 0.0
+        noise, between, left = 0.0, 0.0, 0
+        scale = len(self.rows) - 1
+        for at in _blocks(len(self.rows)):
+            keep = counts[labels[at]] > 1
+            own, rows = labels[at][keep], self.rows[at][keep].astype(np.float64)
+            off = rows - means[own]
+            white = self.whiten(off)
+            lever, size = np.einsum("nd,nd->n", off, white), counts[own] / (counts[own] - 1)
+            down = size / (scale - size * lever)
+            distances = lengths - 2 * rows @ weights.T + np.einsum("nd,nd->n", rows, self.whiten(rows))[:, None]
+            across = np.einsum("nd,nd->n", white, rows)[:, None] - off @ weights.T
+            distances += down[:, None] * across**2
+            distances[np.arange(len(own)), own] = 0
+            noise += float((size * lever * scale / (scale - size * lever)).sum())
+            between += float(distances.sum()) / others
+            left += len(own)
+        true = (between - noise * (1 + float((1 / counts).mean()))) / left
+        return float(np.clip(true / (total / (others * (others + 1))), 0, 1))
+
+
+def shrunk(rows: np.ndarray, labels: np.ndarray, means: np.ndarray) -> Shrunk | None:
+    """`Shrunk` of rows [n, d]; None where they have no variance around the means."""
     n, d = rows.shape
-    if n < d:  # (X'X + r I)^-1 = (I - X' (X X' + r I)^-1 X) / r
-        centred = rows - means[labels]
-        gram, energy = centred @ centred.T, float(np.einsum("nd,nd->", rows, rows, dtype=np.float64))
+    energy = sum(float(np.einsum("nd,nd->", rows[at], rows[at], dtype=np.float64)) for at in _blocks(n))
+    whole = rows - means[labels] if n < d else None
+    if whole is not None:
+        gram = whole @ whole.T
     else:
-        gram, energy = np.zeros((d, d)), 0.0
+        gram = np.zeros((d, d))
         for at in _blocks(n):
             centred = rows[at] - means[labels[at]]
             gram += centred.T @ centred
-            energy += float(np.einsum("nd,nd->", rows[at], rows[at], dtype=np.float64))
     trace = float(np.trace(gram))
     if n < 2 or trace <= _FLAT * energy:
         return None
     ridge = trace / (n - 1)
     gram[np.diag_indices_from(gram)] += ridge
-    factor = cho_factor(gram, lower=True, overwrite_a=True)
-    inverse: np.ndarray
-    if n < d:
-        inverse = (right - cho_solve(factor, centred @ right.T).T @ centred) / ridge
-    else:
-        inverse = cho_solve(factor, right.T).T
-    inverse *= n - 1
-    return inverse
+    return Shrunk(rows, labels, means, ridge, cho_factor(gram, lower=True, overwrite_a=True), whole)
 
 
 def _means(rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -157,10 +211,16 @@ def _nearest(support: Samples, label: int) -> tuple[np.ndarray, np.ndarray]:
     return samples, centre.astype(np.float64)
 
 
-def _posterior(support: Samples) -> float:
+def _posterior(support: Samples, pooled: Shrunk) -> float:
     """What makes the Gaussians' logits those of a new image: for S and for means that were estimated."""
     images, classes = len(support), np.count_nonzero(support.counts)
-    return float((images - classes) / (images + classes))
+    if support.views > 1:  # views of one picture are not independent: ask the plain ones
+        plain = support.plain.of(support.task.space)
+        alone = shrunk(plain, support.labels, _means(plain, support.labels, len(support.counts)))
+        signal = alone.signal() if alone else 0.0
+    else:
+        signal = pooled.signal()
+    return float(signal * (images - classes) / images / (1 + signal * classes / images))
 
 
 def _alike(support: Samples, own: np.ndarray, seen: np.ndarray) -> float:
