@@ -1,0 +1,189 @@
+"""Adapters in files: what is damaged, foreign or hostile is told apart, and what was there stays if writing fails."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.methods.adapters import files
+from clipkit.methods.adapters.prototypes import Prototypes
+from tests.methods.adapters.synthetic import MODEL, World
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    files.save(tmp_path / "a.adapter", adapter(), MODEL, {"shots": 3})
+    return tmp_path / "a.adapter"
+
+
+def adapter(seed: int = 0) -> Prototypes:
+    return Prototypes().fit(World(seed, classes=4).samples(3))
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_adapter_is_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    files.save(tmp_path / "b.adapter", adapter(), MODEL, {"shots": 3})
+    assert everything(made) == everything(tmp_path / "b.adapter")
+    one, other = files.load(made), files.load(tmp_path / "b.adapter")
+    assert one.via == other.via == f"prototypes/{one.digest}/{MODEL}"
+    files.save(tmp_path / "c.adapter", adapter(1), MODEL, {"shots": 3})
+    assert files.load(tmp_path / "c.adapter").digest != one.digest
+
+
+def test_it_says_what_it_was_told(made: Path) -> None:
+    said = json.loads((made / "adapter.json").read_text())
+    assert said["shots"] == 3 and said["method"] == "prototypes" and said["model"]["digest"] == MODEL.digest
+    assert files.load(made).said == said
+
+
+def edit(folder: Path, **values: object) -> None:
+    said = json.loads((folder / "adapter.json").read_text())
+    (folder / "adapter.json").write_text(json.dumps(said | values))
+
+
+def without(folder: Path, *names: str) -> None:
+    said = json.loads((folder / "adapter.json").read_text())
+    (folder / "adapter.json").write_text(json.dumps({name: said[name] for name in said if name not in names}))
+
+
+def tensors(folder: Path, **values: np.ndarray) -> None:
+    held = load_file(folder / "adapter.safetensors") | {
+        name.replace("__", "."): value for name, value in values.items()
+    }
+    save_file(held, folder / "adapter.safetensors")
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no json": (lambda at: (at / "adapter.json").unlink(), "no adapter: it has no adapter.json"),
+    "empty json": (lambda at: (at / "adapter.json").write_bytes(b""), "is damaged"),
+    "half a json": (lambda at: cut(at / "adapter.json", 100), "is damaged"),
+    "no text": (lambda at: (at / "adapter.json").write_bytes(b"\xff\xfe{}"), "is damaged"),
+    "another kind": (lambda at: edit(at, kind="features"), "is no adapter"),
+    "a list": (lambda at: (at / "adapter.json").write_text("[]"), "is damaged"),
+    "newer": (lambda at: edit(at, format=99), "was written by a newer clipkit"),
+    "no classes": (lambda at: without(at, "classes"), "is damaged.*classes"),
+    "classes twice": (lambda at: edit(at, classes=["a", "a", "b", "c"]), "is damaged"),
+    "a class too many": (
+        lambda at: edit(at, classes=["a", "b", "c", "d", "e"]),
+        "4 rows of text features for 5 classes",
+    ),
+    "another space": (lambda at: edit(at, space="outer"), "is damaged.*space"),
+    "a parameter it hasn't": (lambda at: edit(at, params={"beta": 1}), "prototypes has no parameter beta"),
+    "scale is a text": (lambda at: edit(at, scale="22"), "is damaged.*scale"),
+    "unknown method": (lambda at: edit(at, method="prototype"), "there is no 'prototype' among the adapters"),
+    "no tensors": (lambda at: (at / "adapter.safetensors").unlink(), "is damaged.*adapter.safetensors"),
+    "empty tensors": (lambda at: (at / "adapter.safetensors").write_bytes(b""), "is damaged.*adapter.safetensors"),
+    "half the tensors": (lambda at: cut(at / "adapter.safetensors", 900), "is damaged.*adapter.safetensors"),
+    "noise": (lambda at: (at / "adapter.safetensors").write_bytes(bytes(range(256)) * 9), "is damaged"),
+    "a huge header": (lambda at: (at / "adapter.safetensors").write_bytes(b"\xff" * 8 + b"{}"), "is damaged"),
+    "a pickle": (lambda at: (at / "adapter.safetensors").write_bytes(pickle.dumps({"text": 1})), "is damaged"),
+    "no text features": (lambda at: save_file({"x": np.ones(2)}, at / "adapter.safetensors"), "is damaged.*text"),
+    "flat text features": (lambda at: tensors(at, text=np.ones(4, np.float32)), "is damaged"),
+    "not finite": (lambda at: tensors(at, state__sums=np.full((4, 64), np.nan)), "is damaged.*not finite"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_refused_in_words(made: Path, damage: str) -> None:
+    break_it, message = DAMAGES[damage]
+    break_it(made)
+    with pytest.raises(ClipkitError, match=message) as caught:
+        files.load(made)
+    assert caught.value.hint
+
+
+def test_nothing_in_it_is_run(made: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path(tmp_path / "ran").touch, ())
+
+    for name in ("adapter.safetensors", "adapter.json"):
+        kept = (made / name).read_bytes()
+        (made / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(ClipkitError):
+            files.load(made)
+        (made / name).write_bytes(kept)
+    np.save(tmp_path / "object.npy", np.array([Bomb()], object), allow_pickle=True)
+    (made / "adapter.safetensors").write_bytes((tmp_path / "object.npy").read_bytes())
+    with pytest.raises(ClipkitError):
+        files.load(made)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_path_that_is_nothing_or_a_file(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClipkitError, match="no such folder"):
+        files.load(tmp_path / "nothing")
+    with pytest.raises(ClipkitError, match="is no adapter"):
+        files.load(made / "adapter.json")
+
+
+def test_another_model_is_refused(made: Path) -> None:
+    saved = files.load(made)
+    saved.require(MODEL)
+    saved.require(replace(MODEL, name="the same by another name"))
+    with pytest.raises(ClipkitError, match=f"was made for {MODEL}, and this is a-model@") as caught:
+        saved.require(replace(MODEL, activation="quickgelu"))
+    assert caught.value.hint
+
+
+def test_an_adapter_is_replaced(made: Path) -> None:
+    before = everything(made)
+    files.save(made, adapter(1), MODEL, {})
+    assert everything(made) != before
+    assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing is left beside it"
+
+
+def test_what_is_no_adapter_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(b"mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("photos", "file"):
+        with pytest.raises(UsageError, match="exists and is not an adapter"):
+            files.save(tmp_path / name, adapter(), MODEL, {})
+    assert (tmp_path / "photos" / "one.jpg").read_bytes() == b"mine" and (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(UsageError, match="there is no folder"):
+        files.save(tmp_path / "no" / "where", adapter(), MODEL, {})
+
+
+@pytest.mark.parametrize("step", ["safetensors.numpy.save", "clipkit.methods.adapters.files.replace"])
+def test_a_failure_half_way_leaves_the_old(made: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    before = everything(made)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(step, full)
+    with pytest.raises(OSError, match="no space left"):
+        files.save(made, adapter(1), MODEL, {})
+    assert everything(made) == before and [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+def test_what_a_kill_left_is_cleared_away(made: Path) -> None:
+    before = everything(made)
+    left = files.part_of(made)
+    left.mkdir()
+    (left / "adapter.json").write_text("{")
+    assert everything(made) == before and files.load(made)
+    files.save(made, adapter(1), MODEL, {})
+    assert not left.exists() and everything(made) != before
+
+
+def test_numbers_that_json_has_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.save(tmp_path / "a", adapter(), MODEL, {"accuracy": float("nan")})
+    assert list(tmp_path.iterdir()) == []
