@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -105,9 +104,9 @@ class Apply(Predicting):
 
     def _choose_labels(self) -> None:
         task = self.adapter.task_
-        number = {unicodedata.normalize("NFC", name): column for column, name in enumerate(task.classes)}
+        number = {name: column for column, name in enumerate(task.classes)}
         asked = self.config["labels"]
-        labels = Labels(tuple(number)) if asked is None else Labels.from_json(asked)
+        labels = Labels(task.classes) if asked is None else Labels.from_json(asked)
         self.names = labels.names
         check_several(self.names)
         self._columns = np.array([number[name] for name in self.names if name in number], np.int64)

@@ -51,6 +51,18 @@ def test_every_method_through_the_command_line(
     assert capsys.readouterr().out == out
 
 
+def test_what_train_adapter_wrote(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [path for path in sorted((here / "photos").iterdir()) if path.name != "broken.png"]
+    lines = [json.dumps({"id": p.name, "image": str(p), "label": p.name.split("-")[0]}) for p in given]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    adapter = str(tmp_path / "parts.adapter")
+    assert cli.run(["train-adapter", str(tmp_path / "train.jsonl"), "--no-cache", "-q", "-o", adapter]) == 0
+    capsys.readouterr()
+    assert cli.run(["apply", adapter, str(tmp_path / "train.jsonl"), "--no-cache", "-q"]) == 0
+    found = records(capsys.readouterr().out)
+    assert [record["pred"]["label"] for record in found] == [record["label"] for record in found]
+
+
 def test_a_broken_image_is_kept_with_its_reason(here: Path, clipkit: Runner) -> None:
     done = clipkit("apply", "parts.adapter", "photos/", "--no-cache", cwd=here)
     assert done.code == 3
