@@ -86,7 +86,7 @@ class _Path:
     steps: int = 0
 
     def at(self, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        """The optimum, from the nearest that is known, to about 1e-5 in the logits."""
+        """The optimum, from the nearest that is known, to about 1e-4 in the logits."""
         if strength not in self.found:
             self.found[strength] = self._fitted(strength)
         return self.found[strength]
@@ -102,7 +102,7 @@ class _Path:
 
         penalty = strength * self.space.size
         # Steps are taken in units in which the curvature is about one on every axis: few are needed then.
-        curvature = 1.0 / self.classes
+        curvature = 0.25 / self.classes
         unit = 1.0 / np.sqrt(np.append(self.space.squares * curvature + penalty, len(self.rows) * curvature))[:, None]
         shape = (len(self.space.squares) + 1, self.classes)
 
@@ -114,7 +114,7 @@ class _Path:
         if self.found:
             near = min(self.found, key=lambda known: abs(np.log(known / strength)))
             start = np.vstack(self.found[near]) / unit
-        options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": 1e-5, "ftol": 1e-13, "maxls": 50}
+        options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": 1e-6, "ftol": 1e-13, "maxls": 50}
         result = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
         self.steps += int(result.nit)
         solved = unit * result.x.reshape(shape)

@@ -39,7 +39,7 @@ class Prototypes(Adapter):
     closed_form: ClassVar[bool] = True
     tries_many: ClassVar[bool] = True
 
-    alpha: float | None = param(None, "weight on the class means, in nats, with many samples", untuned=160.0, low=0)
+    alpha: float | None = param(None, "weight on the class means, in nats, with many samples", untuned=120.0, low=0)
 
     def update(self, samples: Samples) -> Self:
         """Add samples, also of new classes, as if they had been there at the fit.

@@ -12,8 +12,8 @@ from clipkit.methods.adapters.data import Samples
 from clipkit.methods.adapters.moments import class_sums, principal
 from clipkit.methods.adapters.tuning import Axis, tune
 
-_ALPHAS: Final = Axis(1.0, 1000.0, points=7, zero=True)
-_STRENGTHS: Final = Axis(0.01, 100.0, points=9)
+_ALPHAS: Final = Axis(3.0, 300.0, points=5, zero=True)
+_STRENGTHS: Final = Axis(0.1, 10.0, points=5)
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Ridge(Adapter):
     closed_form: ClassVar[bool] = True
     tries_many: ClassVar[bool] = True
 
-    alpha: float | None = param(None, "weight on the fitted scores, in nats", untuned=20.0, low=0)
+    alpha: float | None = param(None, "weight on the fitted scores, in nats", untuned=15.0, low=0)
     strength: float | None = param(
         None, "ridge penalty, relative to the mean squared length of the centred features", untuned=0.5, low=1e-6
     )
