@@ -53,6 +53,8 @@ class TrainAdapter(LabelledImages):
         method = self._candidates[0]
         if self.config["features"] and type(method).attach is not Adapter.attach:
             raise UsageError(f"{method.name} trains on the pictures, and --features holds none", "leave it out")
+        if self.config["labels"] and len(self.config["labels"]) < 2:
+            raise UsageError("one class: there is nothing to tell apart", "name what else there is: --labels cats,dogs")
         if self.config["on"] == "backbone" and self.needs_model:
             raise UsageError(f"{method.name} works on joint features", "leave --on out")
 
