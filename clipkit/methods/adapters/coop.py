@@ -48,7 +48,9 @@ class CoOp(Adapter):
 
     name: ClassVar[str] = "coop"
     needs: ClassVar[Literal["features", "model"]] = "model"
-    cost: ClassVar[str] = "every step runs the text tower over all classes, forth and back: for a GPU, or few classes"
+    cost: ClassVar[str] = (
+        "every step runs the text tower over all classes, forth and back: a GPU, or few classes (set epochs)"
+    )
     citation: ClassVar[str] = "Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022"
     views: ClassVar[bool] = True
 
