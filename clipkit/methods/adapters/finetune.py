@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from clipkit.errors import ClipkitError
 from clipkit.methods.adapters.data import Samples
+from clipkit.stream.engine import available_cores
 from clipkit.stream.hashing import ticket
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ Loss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 Watcher: TypeAlias = Callable[[int, int, float], None]
 
 _AHEAD: Final = 2  # batches that are decoded while one is trained on
-_MOMENTUM: Final = 0.9
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
@@ -48,35 +47,25 @@ def train(
     min_lr: float = 0.0,
     weight_decay: float = 0.0,
     batch_size: int = 32,
-    optimizer: Literal["adamw", "sgd"] = "adamw",
-    warmup_steps: int = 0,
-    warmup_lr: float = 0.0,
     device: str = "cpu",
 ) -> list[float]:
     """Change `parameters` in place so that `loss` falls on batches of samples; returns the loss of each step.
 
     loss(pixels f32 [b, 3, h, w], labels int64 [b]), both on `device`, gives a scalar. An epoch shows every sample once,
     as another crop each time (`Pictures.pixels`, view epoch + 1), in an order that is a hash of names, seed and epoch;
-    its last batch may be smaller. lr falls along a half cosine to min_lr, after warmup_steps at a constant warmup_lr.
-    sgd has momentum 0.9. What torch draws (dropout) is seeded by the task, and its generator is left as it was found.
-    On a CPU all cores work on one step: the last bits of the result hang on their number.
+    its last batch may be smaller. AdamW; lr falls along a half cosine to min_lr. What torch draws (dropout) is seeded
+    by the task, and its generator is left as it was found. On a CPU all cores work on one step: the last bits of the
+    result hang on their number.
     Raises ClipkitError where the loss is not finite, or doesn't hang on all parameters.
     """
     import torch
 
-    if optimizer == "sgd":
-        descent: torch.optim.Optimizer = torch.optim.SGD(
-            parameters, lr=lr, momentum=_MOMENTUM, weight_decay=weight_decay
-        )
-    else:
-        descent = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+    descent = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     losses = []
     with _torch_state(samples.task.seed, device):
         for step, (rows, pixels) in enumerate(_loaded(samples, batch_size, steps)):
             for group in descent.param_groups:
-                group["lr"] = (
-                    warmup_lr if step < warmup_steps else _rate(step - warmup_steps, steps - warmup_steps, lr, min_lr)
-                )
+                group["lr"] = _rate(step, steps, lr, min_lr)
             labels = torch.from_numpy(samples.labels[rows].astype(np.int64)).to(device)
             value = loss(torch.from_numpy(pixels).to(device), labels)
             number = float(value.detach())
@@ -109,7 +98,7 @@ def _loaded(samples: Samples, batch_size: int, steps: int) -> Iterator[tuple[np.
     pictures = samples.pictures
     assert pictures is not None, "a method that trains through the model is given pictures"
     coming = itertools.islice(batches(samples, batch_size), steps)
-    pool = ThreadPoolExecutor(min(4, _cores()))
+    pool = ThreadPoolExecutor(min(4, available_cores()))
     waiting: list[tuple[np.ndarray, list[Future[np.ndarray]]]] = []
     try:
         for epoch, rows in coming:
@@ -158,12 +147,8 @@ def _torch_state(seed: int, device: str) -> Iterator[None]:
     before = torch.get_num_threads()
     with torch.random.fork_rng([device] if device.startswith("cuda") else []):
         torch.manual_seed(seed)
-        torch.set_num_threads(_cores())
+        torch.set_num_threads(available_cores())
         try:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

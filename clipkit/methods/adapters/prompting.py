@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from clipkit.errors import ClipkitError, UsageError
+from clipkit.methods.adapters.towers import shortened
 
 if TYPE_CHECKING:
     from clipkit.models.open_clip import OpenClipEncoder
@@ -52,7 +53,7 @@ class Prompts:
         widths = _checked(encoder, names, counts, length, middle)
         places = [[first + at + (width if at >= before else 0) for at in range(length)] for width in widths]
         self._places = torch.tensor(places, device=encoder.device)
-        self._tokens = self._shortened(encoder.tokenize(texts).to(encoder.device), max(counts))
+        self._tokens = shortened(self._model, encoder.tokenize(texts).to(encoder.device), max(counts))
 
     @property
     def device(self) -> torch.device:
@@ -96,17 +97,6 @@ class Prompts:
         ids = encoder.tokenize([text])[0, first : first + count]
         rows: torch.Tensor = self._embedding(ids.to(encoder.device)).float()
         return rows
-
-    def _shortened(self, tokens: torch.Tensor, length: int) -> torch.Tensor:
-        """Tokens without what is behind the longest prompt, where nothing that counts can look there: in a causal tower
-        that is pooled at a text's end. The features are the same, in a third of the time."""
-        text = getattr(self._model, "text", self._model)
-        pooled = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
-        if pooled not in ("argmax", "eos") or text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
-            return tokens
-        text.positional_embedding = nn.Parameter(text.positional_embedding[:length].clone(), requires_grad=False)
-        text.attn_mask = text.attn_mask[:length, :length].clone()
-        return tokens[:, :length].contiguous()
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.adapters.data import Task
-from clipkit.models.open_clip import OpenClipEncoder
+
+if TYPE_CHECKING:
+    from clipkit.models.open_clip import OpenClipEncoder
 
 Kind: TypeAlias = Literal["qkv", "out", "mlp"]
 BLOCKS: Final = ("q", "k", "v")
@@ -142,7 +144,8 @@ class ClassTexts:
         number = {text: row for row, text in enumerate(texts)}
         pairs = [(row, number[text]) for row, prompts in enumerate(task.prompts) for text in prompts]
         self._model = model
-        self._tokens = _shortened(model, encoder.tokenize(texts)).to(encoder.device)
+        tokens = encoder.tokenize(texts).to(encoder.device)
+        self._tokens = shortened(model, tokens, max(encoder.count_tokens(texts)))
         self._class, self._text = (torch.tensor(column, device=encoder.device) for column in zip(*pairs, strict=True))
         self._count = len(task.prompts)
 
@@ -160,15 +163,16 @@ class ClassTexts:
         return features
 
 
-def _shortened(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """The tokens up to the end of the longest text, where those behind it change nothing: with a causal mask, what is
-    taken at the end has seen only what is before. It is a fraction of the work: of 77 tokens a short prompt has 8."""
-    if getattr(model, "text_pool_type", None) != "argmax" or getattr(model, "attn_mask", None) is None:
+def shortened(model: Any, tokens: torch.Tensor, length: int) -> torch.Tensor:
+    """Tokens cut to `length`, that of the longest text, where what is behind it cannot matter: in a causal tower that
+    is pooled at a text's end. The features are the same; of CLIP's 77 tokens a short prompt has 8."""
+    text = getattr(model, "text", model)
+    pooled = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
+    if pooled not in ("argmax", "eos") or text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
         return tokens
-    length = int(tokens.argmax(dim=-1).max()) + 1
-    model.positional_embedding = nn.Parameter(model.positional_embedding.detach()[:length], requires_grad=False)
-    model.attn_mask = model.attn_mask[:length, :length]
-    return tokens[:, :length]
+    text.positional_embedding = nn.Parameter(text.positional_embedding[:length].clone(), requires_grad=False)
+    text.attn_mask = text.attn_mask[:length, :length].clone()
+    return tokens[:, :length].contiguous()
 
 
 def to_numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

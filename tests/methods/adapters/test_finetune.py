@@ -75,28 +75,17 @@ def test_the_loss_is_given_the_pictures_of_the_batch_as_views_of_its_epoch() -> 
     assert len(seen) == 7
 
 
-def rates(**how: Any) -> list[float]:
-    """Of each step: with SGD without momentum's start the first differences of a parameter whose gradient is 1."""
-    weight, values = parameter(0.0), [0.0]
+def test_the_rate_falls_along_a_cosine_to_its_least() -> None:
+    """AdamW moves a parameter whose gradient is always 1 by the rate."""
+    weight, values = parameter(0.0), list[float]()
 
     def loss(pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         values.append(float(weight.detach()))
         return weight.sum()
 
-    train([weight], loss, samples(2), optimizer="sgd", **how)
-    steps = -np.diff([*values[1:], float(weight.detach())])
-    velocity = [sum(0.9**back for back in range(step + 1)) for step in range(len(steps))]
-    return [float(step / speed) for step, speed in zip(steps, velocity, strict=True)]
-
-
-def test_the_rate_falls_along_a_cosine_to_its_least() -> None:
+    train([weight], loss, samples(2), steps=5, lr=1.0, min_lr=0.1)
     expected = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 5)) / 2 for step in range(5)]
-    assert rates(steps=5, lr=1.0, min_lr=0.1) == pytest.approx(expected, rel=1e-5)
-
-
-def test_warm_up_is_constant() -> None:
-    expected = [0.01, 0.01, *((1 + math.cos(math.pi * step / 4)) / 2 for step in range(4))]
-    assert rates(steps=6, lr=1.0, warmup_steps=2, warmup_lr=0.01) == pytest.approx(expected, rel=1e-5)
+    assert -np.diff([*values, float(weight.detach())]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_adamw_is_torchs() -> None:
@@ -168,7 +157,7 @@ def test_what_torch_draws_is_seeded_by_the_task() -> None:
 
 
 def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "_cores", lambda: 2)
+    monkeypatch.setattr(finetune, "available_cores", lambda: 2)
     weight, before, inside = parameter(), torch.get_num_threads(), []
     train([weight], lambda *_: (inside.append(torch.get_num_threads()), weight.sum())[1], samples(2), steps=1, lr=0.1)
     assert inside == [2] and torch.get_num_threads() == before

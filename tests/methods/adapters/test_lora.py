@@ -147,10 +147,10 @@ def test_dropout_is_on_the_inputs_of_the_updates_alone() -> None:
 @pytest.mark.parametrize("arch", ["tiny-vit", "tiny-sigmoid"])
 def test_it_learns(arch: str) -> None:
     given, rest = samples(arch), samples(arch, 3, prefix="other")
-    lora = Lora(steps=20, lr=1e-2, batch=6).fit(given, rest)
+    lora = Lora(steps=16, lr=1e-2, batch=6).fit(given, rest)
     facts = lora.facts_
-    assert facts["loss"]["last"] < 0.7 * facts["loss"]["first"]
-    assert facts["steps"] == 20 and facts["trained"] == sum(value.size for value in lora.state_.values())
+    assert facts["loss"]["last"] < 0.85 * facts["loss"]["first"]
+    assert facts["steps"] == 16 and facts["trained"] == sum(value.size for value in lora.state_.values())
     attached = lora.attach(encoder(arch))
     assert attached.identity.digest != encoder(arch).identity.digest
     assert attached.identity.name.endswith("+lora")

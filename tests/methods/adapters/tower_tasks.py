@@ -69,7 +69,7 @@ def samples(arch: str, shots: int = 4, *, seed: int = 0, prefix: str = "") -> Sa
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models take longer with more, much longer on a busy machine."""
-    monkeypatch.setattr(finetune, "_cores", lambda: 1)
+    monkeypatch.setattr(finetune, "available_cores", lambda: 1)
 
 
 def shuffled(given: Samples) -> Samples:
