@@ -13,6 +13,7 @@ from clipkit.methods import ADAPTERS
 from clipkit.methods.adapters import experiment, files
 from clipkit.methods.adapters.base import Adapter
 from clipkit.methods.adapters.data import Features, Samples, Task
+from clipkit.methods.adapters.finetune import watching
 from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.models.base import Encoder
 from clipkit.stages.adapter_report import AdapterSink, lines
@@ -77,9 +78,13 @@ class TrainAdapter(LabelledImages):
             self.samples(rows, task, test) if test else None,
             self.samples(rows, self.task(Labels(_classes(other))), other) if other else None,
         )
-        self._result = experiment.run(
-            self._candidates, sets, shots=self.config["shots"], seeds=self._seeds, encode=seen_by
-        )
+        with watching(self._hear):
+            self._result = experiment.run(
+                self._candidates, sets, shots=self.config["shots"], seeds=self._seeds, encode=seen_by
+            )
+
+    def _hear(self, step: int, steps: int, loss: float) -> None:
+        self.doing = f"step {step:,} of {steps:,}, loss {loss:.3f}"
 
     @property
     def _seeds(self) -> range:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _PATIENCE = 0.7  # seconds before a bar is worth drawing (and tqdm worth importing)
@@ -47,8 +47,8 @@ class Progress:
             )
 
     @contextlib.contextmanager
-    def after(self, what: str) -> Iterator[None]:
-        """While something is done after the last step: what, and for how long, once it takes a while."""
+    def after(self, what: Callable[[], str]) -> Iterator[None]:
+        """While something is done after the last step: what it is at, and for how long, once it takes a while."""
         if not self._shown:
             yield
             return
@@ -63,11 +63,11 @@ class Progress:
             done.set()
             teller.join()
 
-    def _tell(self, what: str, done: threading.Event) -> None:
+    def _tell(self, what: Callable[[], str], done: threading.Event) -> None:
         if done.wait(_PATIENCE):
             return
         from tqdm import tqdm
 
-        with tqdm(desc=f"{self._verb}: {what}", bar_format="{desc} [{elapsed}]", leave=False) as bar:
+        with tqdm(desc=f"{self._verb}: {what()}", bar_format="{desc} [{elapsed}]", leave=False) as bar:
             while not done.wait(1):
-                bar.refresh()
+                bar.set_description_str(f"{self._verb}: {what()}")

@@ -367,7 +367,8 @@ class _Run:
     @contextlib.contextmanager
     def _learning(self, progress: Progress) -> Iterator[None]:
         """While a stage looks at all it has read; what it has learned is said before any record is decided."""
-        with progress.after("all is read; deciding"):
+        stage: Any = self.stage
+        with progress.after(lambda: f"all is read; {stage.doing}"):
             yield
         heard = seen(sys.stderr) and not self.options.quiet and not self.summarises
         if isinstance(self.stage, WholeStage) and heard:

@@ -29,6 +29,7 @@ class WholeStage(Stage):
     """
 
     reads_everything: ClassVar[bool] = True
+    doing: str = "deciding"  # what it is at while it learns: changed as it goes on, where that takes long
     mergeable: ClassVar[bool] = False  # its summaries of parts can be put together: then `--shard` is allowed
 
     @property

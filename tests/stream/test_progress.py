@@ -16,7 +16,11 @@ def test_what_comes_after_the_last_step_is_said_once_it_takes_a_while(
 ) -> None:
     monkeypatch.setattr(progress, "_PATIENCE", 0.01)
     said, until = "", time.monotonic() + 30
-    with pytest.raises(KeyboardInterrupt), Progress("cluster", None, shown=True) as shown, shown.after("deciding"):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Progress("cluster", None, shown=True) as shown,
+        shown.after(lambda: "deciding"),
+    ):
         while "cluster: deciding [00:00]" not in said and time.monotonic() < until:
             time.sleep(0.01)
             said += capsys.readouterr().err
@@ -25,8 +29,20 @@ def test_what_comes_after_the_last_step_is_said_once_it_takes_a_while(
     assert "teller" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_what_it_is_at_is_said_as_it_changes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    said, until, at = "", time.monotonic() + 30, iter(["step 1", "step 2"])
+    with Progress("train", None, shown=True) as shown, shown.after(lambda: next(at, "step 3")):
+        while "train: step 2" not in said and time.monotonic() < until:
+            time.sleep(0.05)
+            said += capsys.readouterr().err
+    assert "train: step 1" in said and "train: step 2" in said
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_nothing_is_said_of_what_is_short_or_not_looked_at(shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("cluster", None, shown) as told, told.after("deciding"):
+    with Progress("cluster", None, shown) as told, told.after(lambda: "deciding"):
         pass
     assert capsys.readouterr().err == ""
