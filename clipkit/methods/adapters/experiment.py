@@ -133,7 +133,7 @@ def _round(candidates: Sequence[Adapter], sets: Sets, shots: int | None, encode:
         explored = selection.explore(selection.fresh(candidates[0]), sets.support, sets.validation)
     adapter, trials, on = explored.adapter, explored.trials, explored.selection.on
     if on == "untuned":
-        on = auto.CROSS
+        on = "cross-validated"
         if not trials and adapter.needs == "features":
             trials = selection.cross_validate(adapter, sets.support)
     measured = {on: _measure(trials, encode)} if trials else {}
@@ -182,12 +182,12 @@ def _notices(first: _Round, whole: Sets, shots: int | None) -> list[str]:
         notices.append(f"fewer than {shots} images of {shown}: all of them are used")
     if first.explored.selection.on == "untuned":
         notices.append("untuned: too few classes have 4 images, so parameters are the method's defaults")
+        if first.tried:
+            notices.append(f"untuned: nothing to compare methods on, so {first.explored.adapter.name} stands")
     validation = first.sets.validation
     if validation is not None and not validation.counts.all():
         shown = _listed([repr(support.task.classes[c]) for c in np.flatnonzero(validation.counts == 0)])
         notices.append(f"no validation image of {shown}: parameters are chosen at their expense")
-    if first.tried and not first.trials:
-        notices.append(f"one image of each class: methods cannot be compared, {first.explored.adapter.name} stands")
     if notice := _contradictions(support):
         notices.append(notice)
     for name, other in (("validation", whole.validation), ("test", whole.test)):

@@ -168,10 +168,13 @@ def test_auto_tries_what_says_it_is_cheap() -> None:
     assert not names & {"coop", "lora", "svd", "tip-f", "clip-adapter"}
 
 
-def test_auto_with_one_image_each_says_it_cannot_compare(sets: Sets) -> None:
-    result = run([Ridge(), Gda()], sets, shots=1)
-    assert result.adapter.name == "ridge"
-    assert "one image of each class: methods cannot be compared, ridge stands" in result.report["notices"]
+@pytest.mark.parametrize("shots", [1, 3])
+def test_auto_with_nothing_to_compare_on_takes_ridge_and_says_so(sets: Sets, shots: int) -> None:
+    result = run([Gda(), Ridge(), Tip()], sets, shots=shots)
+    assert result.adapter.name == "ridge" and result.selection.on == "untuned"
+    assert "untuned: nothing to compare methods on, so ridge stands" in result.report["notices"]
+    assert result.report["tried"] == [{"method": "ridge", "chosen": {}}]
+    assert run([Gda(), Tip()], sets, shots=1).adapter.name == "gda", "without it the first"
 
 
 class Strict(Prototypes):
