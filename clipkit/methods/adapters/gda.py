@@ -34,9 +34,9 @@ class Gda(Adapter):
     would give for it. S is too small by (m - C) / m, as C means were taken out of m images. Means of K = m / C images
     are uncertain: distances between them are partly noise, of which only the part `signal` is not. With a Gaussian
     prior for the means that gives unit = signal * (m - C) / m / (1 + signal / K). The signal is estimated by leaving
-    out one image at a time, in closed form (`signal`). Where more than half of the classes have a single image, nothing
-    is known of that, and the unit is such that the logits of both parts spread alike over the class means; and where no
-    class has two images or views, P is the identity.
+    out one image at a time, in closed form (`Shrunk.signal`). Where more than half of the classes have a single image,
+    that is unknown, and what views say of S would make it far too small: S is then taken around the mean of all
+    samples, and the unit is such that over the class means these logits have half the variance of zero-shot logits.
 
     Unequal counts: S pools all samples, and classes are equally probable beforehand, as in the original. With prior =
     "empirical", for use where classes are as frequent as in the support, log (m_c + 1) / (m + C) is added to the logits
@@ -72,18 +72,22 @@ class Gda(Adapter):
             texts = _TEXTS if support.task.space == JOINT else 0
             means[c] = (samples.sum(axis=0, dtype=np.float64) + texts * centre) / (len(samples) + texts)
 
-        pooled = shrunk(rows, labels, means)
-        weights = means.copy() if pooled is None else pooled.whiten(means)
-        if pooled is not None and near:
-            total = len(seen) * weights
-            for samples, centre in near.values():
-                own = shrunk(samples, np.zeros(len(samples), np.int64), centre[None])
-                total += weights if own is None else own.whiten(means)
-            weights = total / len(means)
+        pooled = shrunk(rows, labels, means) if 2 * np.count_nonzero(support.counts > 1) >= len(seen) else None
+        if pooled is None:
+            whole = shrunk(rows, np.zeros(len(rows), np.int64), rows.mean(axis=0, dtype=np.float64, keepdims=True))
+            weights = whole.whiten(means) if whole else means.copy()
+        else:
+            weights = pooled.whiten(means)
+            if near:
+                total = len(seen) * weights
+                for samples, centre in near.values():
+                    own = shrunk(samples, np.zeros(len(samples), np.int64), centre[None])
+                    total += own.whiten(means) if own else weights
+                weights = total / len(means)
         bias = -0.5 * np.einsum("cd,cd->c", means, weights)
 
-        if 2 * np.count_nonzero(support.counts > 1) < len(seen) or pooled is None:
-            unit = _alike(support, means[seen] @ weights.T + bias, seen)
+        if pooled is None:
+            unit = _quieter(support, means[seen] @ weights.T + bias, seen)
         else:
             unit = _posterior(support, pooled)
         self.state_ = {"weights": unit * weights, "bias": unit * bias, "prior": self._log_prior(support)}
@@ -223,14 +227,15 @@ def _posterior(support: Samples, pooled: Shrunk) -> float:
     return float(signal * (images - classes) / images / (1 + signal * classes / images))
 
 
-def _alike(support: Samples, own: np.ndarray, seen: np.ndarray) -> float:
-    """What makes logits `own` [c, C], at the means of classes `seen` [c], spread as zero-shot logits do there; 0 where
-    they don't spread."""
+def _quieter(support: Samples, own: np.ndarray, seen: np.ndarray) -> float:
+    """What gives logits `own` [c, C], at the means of the classes `seen` [c], half the variance that zero-shot logits
+    have there; 0 where they don't vary."""
     assert support.features is not None
     task = support.task
     joint = _means(support.features.joint, np.repeat(support.labels, support.views), len(support.counts))
     spread = own.std(axis=1).mean()
-    return float(task.scale * (joint[seen] @ task.text.T).std(axis=1).mean() / spread) if spread > 0 else 0.0
+    text = task.scale * (joint[seen] @ task.text.T).std(axis=1).mean()
+    return float(0.5**0.5 * text / spread) if spread > 0 else 0.0
 
 
 def _blocks(n: int) -> Iterator[slice]:
