@@ -101,7 +101,7 @@ class ClipAdapter(Adapter):
         def logits(ratio: float) -> np.ndarray:
             if ratio == 0:
                 return task.zero_shot(features)
-            mixed = ratio * made + (1 - ratio) * features.joint
+            mixed = ratio * made + (1 - ratio) * features.joint.astype(np.float64)
             return task.scale * product(mixed / _lengths(mixed), task.text) + (task.bias or 0.0)
 
         return logits
