@@ -15,8 +15,9 @@ import numpy as np
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import Samples, Task, product
-from clipkit.methods.adapters.finetune import batches
+from clipkit.methods.adapters.finetune import batches, tell
 from clipkit.methods.adapters.tuning import Score, score
+from clipkit.stream.engine import available_cores
 from clipkit.stream.hashing import ticket
 
 if TYPE_CHECKING:
@@ -117,20 +118,25 @@ class CoOp(Adapter):
         images, labels = (torch.from_numpy(array).to(prompts.device) for array in (looks, support.labels))
         optimizer = torch.optim.SGD([context.requires_grad_(True)], lr=self.lr, momentum=_MOMENTUM, weight_decay=_DECAY)
 
-        def step(rows: torch.Tensor, view: int) -> float:
+        coming, steps = batches(support, _BATCH), math.ceil(len(support) / _BATCH)
+        last = self.chosen_.get("last", epochs)
+
+        def learn(done: int, rows: torch.Tensor, view: int) -> float:
             logits = task.scale * images[rows, view] @ prompts(context).T + (task.bias or 0.0)
             loss = cross_entropy(logits, labels[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            return float(loss.detach()) * len(rows)
+            value = float(loss.detach())
+            tell(done, last * steps, value)
+            return value * len(rows)
 
-        coming, steps = batches(support, _BATCH), math.ceil(len(support) / _BATCH)
         best = None if held is None else (self._judged(prompts, context, *held), 0, _array(context))
         losses: list[float] = []
-        for epoch in range(self.chosen_.get("last", epochs)):
+        for epoch in range(last):
             optimizer.param_groups[0]["lr"] = self._rate(epoch, epochs)
-            total = sum(step(torch.from_numpy(rows), epoch % count) for _, rows in islice(coming, steps))
+            shown = enumerate(islice(coming, steps), epoch * steps + 1)
+            total = sum(learn(done, torch.from_numpy(rows), epoch % count) for done, (_, rows) in shown)
             if not math.isfinite(total):
                 said = f"the loss is no number after {epoch + 1} epochs"
                 raise ClipkitError(said, f"take a lower lr than {self.lr:g}")
@@ -179,8 +185,6 @@ def _plain(encoder: OpenClipEncoder, samples: Samples) -> np.ndarray:
 
 def _encoded(encoder: OpenClipEncoder, samples: Samples, view: int) -> np.ndarray:
     """Unit joint features f32 [n, D] of a view of each picture."""
-    from clipkit.methods.adapters.prompting import cores
-
     some, step = samples.pictures, encoder.batch_size
     assert some is not None, "samples have features or pictures"
 
@@ -188,7 +192,7 @@ def _encoded(encoder: OpenClipEncoder, samples: Samples, view: int) -> np.ndarra
         rows = range(start, min(start + step, len(some)))
         return encoder.encode_images([some.pixels(row, view) for row in rows])[0]
 
-    with ThreadPoolExecutor(encoder.lanes or cores()) as pool:
+    with ThreadPoolExecutor(encoder.lanes or available_cores()) as pool:
         return np.concatenate(list(pool.map(encode, range(0, len(some), step))))
 
 

@@ -37,6 +37,12 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _watcher.reset(token)
 
 
+def tell(step: int, steps: int, loss: float) -> None:
+    """Say that a step is done (from 1) to whoever is `watching`."""
+    if (watcher := _watcher.get()) is not None:
+        watcher(step, steps, loss)
+
+
 def train(
     parameters: Sequence[torch.nn.Parameter],
     loss: Loss,
@@ -78,8 +84,7 @@ def train(
                 _check_reached(parameters)
             descent.step()
             losses.append(number)
-            if (watcher := _watcher.get()) is not None:
-                watcher(step + 1, steps, number)
+            tell(step + 1, steps, number)
     return losses
 
 

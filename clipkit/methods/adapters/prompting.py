@@ -6,7 +6,6 @@ masks, pooling, projection) is the tower's own, so that CLIP's, CoCa's, SigLIP's
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.adapters.towers import shortened
+from clipkit.stream.engine import available_cores
 
 if TYPE_CHECKING:
     from clipkit.models.open_clip import OpenClipEncoder
@@ -99,16 +99,11 @@ class Prompts:
         return rows
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def all_cores() -> Iterator[None]:
     """Let torch use every core: an encoder holds it to one, since a stream runs one call for each core at once."""
     before = torch.get_num_threads()
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from clipkit.images.opener import Opener
 from clipkit.methods.adapters import files, selection
 from clipkit.methods.adapters.coop import CoOp, _usual
 from clipkit.methods.adapters.data import Features, Samples, Task, unit
+from clipkit.methods.adapters.finetune import watching
 from clipkit.models.load import load
 from tests.models import tiny
 
@@ -29,7 +30,7 @@ NAMES = ("cat", "tabby cat, really", "ein Löwe", "sea horse", "x")
 @pytest.fixture(autouse=True)
 def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for each other take longer here than the work."""
-    monkeypatch.setattr("clipkit.methods.adapters.prompting.cores", lambda: 1)
+    monkeypatch.setattr("clipkit.methods.adapters.prompting.available_cores", lambda: 1)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,10 @@ def test_only_the_vectors_are_learned(encoders: Any) -> None:
 def test_the_loss_falls_and_the_state_is_its_features(encoders: Any, arch: str, csc: bool) -> None:
     encoder = encoders(arch)
     support = samples(encoder, 4)
-    adapter = CoOp(length=4, csc=csc, epochs=12, lr=0.2).fit(support)
+    told: list[tuple[int, int]] = []
+    with watching(lambda step, steps, loss: told.append((step, steps))):
+        adapter = CoOp(length=4, csc=csc, epochs=12, lr=0.2).fit(support)
+    assert told == [(step, 12) for step in range(1, 13)]
     first, last = adapter.facts_["loss"]
     assert last < first - 0.05
     assert adapter.state_["context"].shape == ((5, 4, 64) if csc else (4, 64))
