@@ -153,11 +153,11 @@ def test_views_are_not_other_pictures() -> None:
 
 def test_auto_keeps_the_best_and_says_what_else_there_was(sets: Sets) -> None:
     result = run([Prototypes(), Gda(), Tip()], sets, shots=8)
-    tried = {each["method"]: (each["accuracy"], -each["cross_entropy"]) for each in result.report["tried"]}
+    tried = {each["method"]: (-each["cross_entropy"], each["accuracy"]) for each in result.report["tried"]}
     assert list(tried) == ["prototypes", "gda", "tip"]
     assert result.report["method"] == result.adapter.name == max(tried, key=tried.__getitem__)
     alone = {each.name: selection.fit(each, draw(sets.support, 8))[1] for each in (Prototypes(), Gda(), Tip())}
-    assert tried == {name: (how.accuracy, -(how.cross_entropy or 0.0)) for name, how in alone.items()}, (
+    assert tried == {name: (-(how.cross_entropy or 0.0), how.accuracy) for name, how in alone.items()}, (
         "each as it would be alone"
     )
 

@@ -41,6 +41,17 @@ def test_only_some_classes() -> None:
     ).task.zero_shot(turned.plain)[:, [4, 1]]).all()  # fmt: skip
 
 
+def beside(own: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Which class, as the adapter says; whether it is one of them, as the model itself says."""
+    return np.log(np.exp(own) / np.exp(own).sum(1, keepdims=True) * np.exp(before).sum(1, keepdims=True))
+
+
+def moved(adapter: Adapter, samples: Samples) -> np.ndarray:
+    """The adapter's logits, each row with the mass that the model itself gives these classes."""
+    own, before = adapter.logits(samples.plain), adapter.task_.zero_shot(samples.plain)
+    return own - np.log(np.exp(own).sum(axis=1))[:, None] + np.log(np.exp(before).sum(axis=1))[:, None]
+
+
 def test_the_figures_by_hand() -> None:
     support, validation, other = worlds()
     result = run([Prototypes()], Sets(support, validation, None, other))
@@ -48,7 +59,8 @@ def test_the_figures_by_hand() -> None:
     theirs = other.task.zero_shot(other.plain)
     labels = other.labels + 6
     before = accuracy(np.hstack([support.task.zero_shot(other.plain), theirs]), labels)
-    after = accuracy(np.hstack([adapter.logits(other.plain), theirs]), labels)
+    plain = support.task.zero_shot(other.plain)
+    after = accuracy(np.hstack([beside(adapter.logits(other.plain), plain), theirs]), labels)
     alone = round(accuracy(theirs, other.labels), 6)
     assert said == {
         "on": "other images",
@@ -62,7 +74,7 @@ def test_the_figures_by_hand() -> None:
         adapter.blend = point["alpha"]
         own = adapter.logits(validation.plain)
         assert point["target"] == round(accuracy(own, validation.labels), 6)
-        both = np.hstack([adapter.logits(other.plain), theirs])
+        both = np.hstack([beside(adapter.logits(other.plain), plain), theirs])
         assert point["other"] == round(accuracy(both, labels), 6)
     ends = curve["curve"][0], curve["curve"][-1]
     assert [end["other"] for end in ends] == [said["together"]["zero_shot"], said["together"]["adapted"]]
