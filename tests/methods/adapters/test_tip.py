@@ -113,3 +113,12 @@ def test_untuned_is_no_worse_than_zero_shot(shots: int) -> None:
     after = score(Tip().fit(made(shots=shots, count=10)).logits(query.plain), query.labels)[0]
     assert before < 0.99
     assert after >= before - 0.005
+
+
+def test_untuned_bears_classes_of_uneven_size() -> None:
+    query = made(seed=99, shots=50, count=10)
+    support = made(shots=8, count=10)
+    ranks = np.tile(np.arange(8), 10)
+    uneven = support.take(np.flatnonzero(ranks < np.array([1, 8] * 5)[support.labels]))
+    before = score(query.task.zero_shot(query.plain), query.labels)[0]
+    assert score(Tip().fit(uneven).logits(query.plain), query.labels)[0] >= before - 0.005
