@@ -12,7 +12,7 @@ from clipkit.errors import ClipkitError, UsageError
 from clipkit.features.embedder import ImageFeatures
 from clipkit.features.store import Store
 from clipkit.methods.adapters import files
-from clipkit.methods.adapters.data import BACKBONE, Features, unit
+from clipkit.methods.adapters.data import BACKBONE, Features, among_others, unit
 from clipkit.methods.adapters.folding import changes_weights, model_of, trusted
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
@@ -27,7 +27,8 @@ class Apply(Predicting):
 
     config: as `Predicting` takes it, but model None is the adapter's; adapter: its folder; blend: as `Adapter.blend`
     has it, None as saved; labels (`Labels.to_json`): None are the adapter's classes. Of others those that it knows take
-    its logits, the rest the model's own of their texts, in one softmax; templates ([] = the model's own) are for these.
+    its logits (see `among_others`), the rest the model's own of their texts, in one softmax; templates ([] = the
+    model's own) are for these.
     """
 
     verb: ClassVar[str] = "apply"
@@ -79,11 +80,14 @@ class Apply(Predicting):
 
     def logits(self, image: Features) -> np.ndarray:
         """f64 [c] over `names`, of one image."""
-        own: np.ndarray = self._own(image)[0]
+        own: np.ndarray = self._own(image)[:, self._columns]
         if self._rest is None:
-            return own[self._columns]
+            alone: np.ndarray = own[0]
+            return alone
         out = np.empty(len(self.names))
-        out[self._known] = own[self._columns]
+        if len(self._columns):
+            own = among_others(own, self.adapter.task_.zero_shot(image)[:, self._columns])
+        out[self._known] = own[0]
         out[~self._known] = self._rest.zero_shot(image)[0]
         return out
 

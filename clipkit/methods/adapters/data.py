@@ -157,6 +157,24 @@ def product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return wide
 
 
+def among_others(own: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """An adapter's logits [n, c] so that they can stand beside zero-shot logits of other classes; f64 [n, c].
+
+    before: the zero-shot logits [n, c] of the same classes. A row is moved by what makes the sum of its exponentials
+    that of `before`: which of its classes it is, the adapter says, and whether it is one of them at all, the model by
+    itself does. The scale of an adapter's logits says nothing of the latter: as they are, they would win every image.
+    """
+    moved: np.ndarray = own - _log_mass(own) + _log_mass(before)
+    return moved
+
+
+def _log_mass(logits: np.ndarray) -> np.ndarray:
+    """log sum exp of each row, [n, 1]."""
+    top = logits.max(axis=1, keepdims=True)
+    mass: np.ndarray = top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+    return mass
+
+
 def unit(rows: np.ndarray) -> np.ndarray:
     """Rows [n, d] divided by their lengths, f32; a row of zeros stays."""
     length = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)

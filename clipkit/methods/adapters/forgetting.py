@@ -11,7 +11,7 @@ import numpy as np
 
 from clipkit.methods.adapters import selection
 from clipkit.methods.adapters.base import Adapter
-from clipkit.methods.adapters.data import Features, Samples
+from clipkit.methods.adapters.data import Features, Samples, among_others
 from clipkit.methods.adapters.measure import Encode, along, changes_model
 from clipkit.methods.adapters.tuning import accuracy
 from clipkit.stream.hashing import ticket
@@ -62,9 +62,9 @@ def report(
     """{"forgetting": ..., "blend": ...} for a report, as JSON.
 
     forgetting: accuracy on the others `alone` (among their own classes) and `together` (among the adapter's classes,
-    by its logits, and theirs, by the model's), before and after. blend: both sides over alpha (`Adapter.blend`): target
-    is accuracy on what the trials didn't learn from, other is `together`; suggested is the alpha with the best harmonic
-    mean of the two, of equals the smallest.
+    by its logits, and theirs, by the model's: see `among_others`), before and after. blend: both sides over alpha
+    (`Adapter.blend`): target is accuracy on what the trials didn't learn from, other is `together`; suggested is the
+    alpha with the best harmonic mean of the two, of equals the smallest.
     """
     if isinstance(beside, Beside):
         some: Adapter | None = beside.adapter
@@ -127,6 +127,8 @@ def _on_others(beside: Beside, alphas: Sequence[float], encode: Encode | None) -
     for own, seen in along(beside.adapter, beside.others, alphas, encode):
         theirs = seen.task.zero_shot(seen.plain)
         alone.append(accuracy(theirs, labels))
+        if not changes_model(beside.adapter):  # else its logits are zero-shot logits, of the model as it is now
+            own = among_others(own, beside.adapter.task_.zero_shot(seen.plain))
         together.append(accuracy(np.hstack([own, theirs]), labels + own.shape[1]))
     return alone, together
 
