@@ -36,7 +36,7 @@ class LpPlusPlus(Adapter):
     views count once. There is a bias; ours starts at 0, not at random.
 
     Unlike both: F has a column of ones, since the same step moves the bias and F'F alone doesn't bound that. Without it
-    steps are several times too long for features with little in common, which costs up to ten points of accuracy at one
+    steps are several times too long for features with little in common, which costs up to six points of accuracy at one
     sample a class. alpha starts at 2.5 times the model's scale times that cosine, where theirs is 250 times, for models
     of scale 100; and not below 0, where a text would speak against its class. Of the 300 steps those up to the least
     cross-entropy on validation data are made, where the original goes by accuracy: a few dozen images have too few
