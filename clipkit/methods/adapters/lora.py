@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from clipkit.errors import UsageError
 from clipkit.methods.adapters.base import param
 from clipkit.methods.adapters.data import Task
 from clipkit.methods.adapters.weights import WeightAdapter
@@ -39,6 +40,8 @@ class Lora(WeightAdapter):
         from clipkit.methods.adapters import towers
         from clipkit.methods.adapters.lowrank import LowRanks
 
+        if not self.dropout < 1:
+            raise UsageError(f"dropout of lora is below 1, not {self.dropout:g}: something must be left to learn from")
         places = towers.weights(model, self.encoder, {"qkv", "mlp"} if self.mlp else {"qkv"})
         return LowRanks(places, self.r, self.alpha / self.r, self.dropout, task.seed)
 

@@ -295,6 +295,11 @@ def test_only_open_clip_models() -> None:
             Lora(steps=1).fit(replace(given, task=replace(given.task, encoder=model)))
 
 
+def test_something_is_left_of_the_inputs() -> None:
+    with pytest.raises(UsageError, match="dropout of lora is below 1"):
+        Lora(steps=1, dropout=1.0).fit(samples("tiny-vit", 1))
+
+
 def test_steps_are_500_a_shot() -> None:
     from clipkit.methods.adapters.weights import _steps
 
