@@ -95,4 +95,7 @@ def run(
     more = {"val": val or [], "test": test or [], "forgetting": forgetting or []}
     records = pipeline.sources_by_split(io, stage.verb, more, confine=images.confine, store=features if alone else None)
     reads = {"SOURCE": io.sources} | {f"--{split}": sources for split, sources in more.items()}
-    return pipeline.stream(stage, io, records=records, reads=reads, sink=sink(stage, io.out, table=not io.json))
+    written = sink(stage, io.out, table=not io.json)
+    code = pipeline.stream(stage, io, records=records, reads=reads, sink=written)
+    written.require_written()
+    return code

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from clipkit.errors import ClipkitError
 from clipkit.stream.record import Record
 from clipkit.stream.sink import Sink, StdoutSink
 from clipkit.stream.table import Column, TableSink
@@ -30,7 +31,17 @@ class AdapterSink:
     def flush(self) -> None:
         """Nothing is said before the adapter is written."""
 
+    def require_written(self) -> None:
+        """Raise ClipkitError where no record had anything to learn from: how they failed has been told by then."""
+        if not self._line:
+            hint = (
+                "each needs a field label; --label-from folder takes it from the path, --rejects FILE has what failed"
+            )
+            raise ClipkitError("there was no labelled image to learn from: nothing is written", hint)
+
     def commit(self) -> None:
+        if not self._line:
+            return
         self._save()
         if sys.stdout is None:
             return
@@ -82,7 +93,17 @@ def updated(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def lines(said: dict[str, Any]) -> list[str]:
     """What was chosen on what, what was gained and lost, and what to do next."""
-    return [line for line in (_chosen(said), _gained(said), _lost(said), _next(said)) if line]
+    return [line for line in (_tried(said), _chosen(said), _gained(said), _lost(said), _next(said)) if line]
+
+
+def _tried(said: dict[str, Any]) -> str:
+    """Of several methods how each did, best first; of equal accuracies the surer one was kept."""
+    able = [each for each in said.get("tried", ()) if "accuracy" in each]
+    if not able:
+        return ""
+    able.sort(key=lambda each: (-each["accuracy"], each["method"] != said["method"]))
+    on = next(iter(said["accuracy"]))
+    return f"tried, {on} accuracy: " + ", ".join(f"{each['method']} {each['accuracy']:.3f}" for each in able)
 
 
 def _chosen(said: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ VALIDATION: Final = "val"
 TEST: Final = "test"
 OTHER: Final = "forgetting"  # of other classes: no split that a data set has, but what --forgetting names
 ROLES: Final = (SUPPORT, VALIDATION, TEST, OTHER)
+_KNOWN: Final = frozenset(("id", "image", "label", "split", "width", "height", "emb", "scores", "via"))
 _SHOWN: Final = 3  # names in a message
 _VIEWS: Final = struct.Struct("<I")
 
@@ -71,8 +72,9 @@ def _label(record: Record) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if value is None or value in ("", []):
+        others = [name for name in record if name not in _KNOWN]
         hint = "--label-from folder takes it from the folder's name"
-        raise RecordError("missing-label", "no field 'label'", mapping_hint(["label"], record) or hint)
+        raise RecordError("missing-label", "no field 'label'", mapping_hint(["label"], record) if others else hint)
     if isinstance(value, list):
         listed = ", ".join(map(repr, value[:_SHOWN]))
         raise RecordError("bad-label", f"{len(value)} labels: {listed}", "an image here is of one class; choose one")

@@ -131,12 +131,8 @@ class TrainAdapter(LabelledImages):
         return lines(self._said()) if self._result else []
 
     def save(self, folder: str) -> None:
-        """Write the adapter. Raises ClipkitError where there was nothing to learn from."""
-        if self._result is None:
-            hint = (
-                "each needs a field label; --label-from folder takes it from the path, --rejects FILE shows what failed"
-            )
-            raise ClipkitError(f"there was no labelled image to learn from: {folder} is not written", hint)
+        """Write the adapter, once there is one."""
+        assert self._result is not None
         said = {name: self.config[name] for name in ("shots", "views")} | {"templates": list(self.templates)}
         said |= {"selection": self._result.selection.to_json(), "report": self._result.report}
         files.save(folder, self._result.adapter, self.encoder.identity, said)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from clipkit.errors import ClipkitError, UsageError
+from clipkit.errors import UsageError
 from clipkit.methods.adapters import files
 from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.methods.adapters.tuning import accuracy
@@ -121,9 +121,7 @@ class UpdateAdapter(LabelledImages):
         return lines
 
     def save(self, folder: str) -> None:
-        """Write the adapter. Raises ClipkitError where there was nothing to add."""
-        if not self._report:
-            raise ClipkitError(f"there was no labelled image to add: {folder} is not written")
+        """Write the adapter, once it has learned."""
         kept = {name: self.saved.said[name] for name in ("shots", "views", "selection") if name in self.saved.said}
         report = {name: value for name, value in self._report.items() if name != "adapter"}
         said = kept | {"templates": list(self.templates), "report": report}
