@@ -20,7 +20,7 @@ class SingularValues:
     def __init__(self, places: Sequence[Weight]) -> None:
         self._places = places
         self._whole = [place.value.clone() for place in places]
-        self._factors = dict(factors(places))
+        self._factors = factors(places)
         self._changes = {
             address: nn.Parameter(left.new_zeros(left.shape[1])) for address, (left, _) in self._factors.items()
         }
@@ -45,15 +45,20 @@ class SingularValues:
         return left * self._changes[address] @ right
 
 
-def factors(places: Sequence[Weight]) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
+def factors(places: Sequence[Weight]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Of each weight, by address: U [out, k] and V^T [k, in], by descending singular value.
 
-    In f64 on the CPU: rounding turns the vectors of near values into each other, and what was learned for them on one
-    machine must hold on another. About 40 s for a ViT-B-32 on one core; all cores take part.
+    In f64 on the CPU, each matrix on one core: rounding turns the vectors of near values into each other, and what was
+    learned for them on one machine must hold on another, with more cores. About 40 s of one core for a ViT-B-32.
     """
     parts = [part for place in places for part in place.parts()]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        yield from zip((address for address, _ in parts), pool.map(_factors, (rows for _, rows in parts)), strict=True)
+    before = torch.get_num_threads()
+    try:  # a new thread would take all cores for each matrix, and they would wait for each other
+        with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            found = list(pool.map(_factors, (rows for _, rows in parts)))
+    finally:
+        torch.set_num_threads(before)
+    return dict(zip((address for address, _ in parts), found, strict=True))
 
 
 def deltas(places: Sequence[Weight], state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -63,7 +68,7 @@ def deltas(places: Sequence[Weight], state: Mapping[str, np.ndarray]) -> Iterato
             change = state.get(f"{address}.d")
             if change is None or change.shape != (min(rows.shape),):
                 raise ClipkitError(f"the adapter has no singular values for {address}", "is it of another model?")
-    for address, (left, right) in factors(places):
+    for address, (left, right) in factors(places).items():
         yield address, left * torch.from_numpy(state[f"{address}.d"]).to(left) @ right
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from clipkit.errors import ClipkitError
-from clipkit.methods.adapters import files, towers
+from clipkit.methods.adapters import files, singular, towers
 from clipkit.methods.adapters.singular import SingularValues
 from clipkit.methods.adapters.svd import Svd
 from clipkit.models.load import load
@@ -95,6 +95,21 @@ def test_equal_singular_values_are_no_trouble() -> None:
         expected = again.encode_text(base.tokenize(TEXTS), normalize=True)
     svd.state_ = towers.to_numpy(held.state())
     np.testing.assert_allclose(svd.attach(base).encode_texts(TEXTS), expected, atol=1e-5)
+
+
+def test_the_factors_do_not_hang_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was learned for them on one machine must hold on another, and torch keeps its threads."""
+    places = towers.weights(encoder("tiny-vit").module(), "both", {"qkv", "mlp"})
+    before, found = torch.get_num_threads(), []
+    for cores in (1, 2):
+        monkeypatch.setattr(singular, "available_cores", lambda cores=cores: cores)
+        torch.set_num_threads(cores)
+        found.append(singular.factors(places))
+        assert torch.get_num_threads() == cores
+    torch.set_num_threads(before)
+    one, two = found
+    assert one.keys() == two.keys()
+    assert all(torch.equal(*pair) for name in one for pair in zip(one[name], two[name], strict=True))
 
 
 @pytest.mark.parametrize("arch", ["tiny-vit", "tiny-coca"])
