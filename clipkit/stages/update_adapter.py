@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from clipkit.errors import UsageError
 from clipkit.methods.adapters import files
+from clipkit.methods.adapters.folding import trusted
 from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.methods.adapters.tuning import accuracy
 from clipkit.models.base import Encoder
@@ -69,8 +70,10 @@ class UpdateAdapter(LabelledImages):
         test = self.samples(rows, task, gathered.heads[TEST])
         adapter = self.saved.adapter
         assert isinstance(adapter, Prototypes)
-        before = adapter.fold()
-        adapter.update(self.samples(rows, task, gathered.heads[SUPPORT], self.config["views"]))
+        more = self.samples(rows, task, gathered.heads[SUPPORT], self.config["views"])
+        with trusted(self.config["update"]):
+            before = adapter.fold()
+            adapter.update(more)
         self._report = {
             "adapter": self.runtime.get("adapter"),
             "model": str(self.encoder.identity),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from clipkit import api
 from clipkit.errors import ClipkitError, RecordError, UsageError
@@ -261,6 +262,18 @@ def test_an_update_is_a_fit_on_everything(photos: Path, tmp_path: Path) -> None:
     assert np.array_equal(new.state_["counts"], whole.state_["counts"])
     np.testing.assert_allclose(new.state_["sums"], whole.state_["sums"], atol=1e-9)
     assert new.task_.prompts == whole.task_.prompts and np.array_equal(new.task_.text, whole.task_.text)
+
+
+def test_an_update_of_a_damaged_adapter_is_refused_in_words(photos: Path, tmp_path: Path) -> None:
+    stage = TrainAdapter({"method": "prototypes"})
+    list(api.run(stage, records(photos, 2)))
+    stage.save(str(tmp_path / "old"))
+    file = tmp_path / "old" / files.TENSORS
+    held = load_file(file)
+    for sums in ({}, {"state.sums": held["state.sums"][:, :5]}, {"state.sums": held["state.sums"][:2]}):
+        save_file({"text": held["text"], "state.counts": held["state.counts"], **sums}, file)
+        with pytest.raises(ClipkitError, match="old is damaged: "):
+            list(api.run(UpdateAdapter({"update": str(tmp_path / "old")}), records(photos, 2)))
 
 
 def test_an_update_of_what_needs_its_old_images_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_type_hints
 
+import msgspec
 import numpy as np
 
 from clipkit.errors import UsageError
@@ -53,7 +54,8 @@ class Adapter:
 
     needs: "features" alone, or the "model" and pictures. cost: what fitting takes, in words. citation: author, title,
     year. views: whether augmented views of the pictures are of use. closed_form: the fit doesn't depend on the order of
-    the samples. all_classes: every class needs a sample. tries_many: `--method auto` tries it.
+    the samples. all_classes: every class needs a sample. chooses: there is something to choose on validation data.
+    tries_many: `--method auto` tries it.
 
     After fit: task_ (what it was fitted for), state_ (arrays, all that `logits` needs besides the task), chosen_ (what
     was chosen for parameters that are None), facts_ (what a report says, as JSON).
@@ -67,6 +69,7 @@ class Adapter:
     views: ClassVar[bool] = False
     closed_form: ClassVar[bool] = False
     all_classes: ClassVar[bool] = True
+    chooses: ClassVar[bool] = True
     tries_many: ClassVar[bool] = False
 
     task_: Task = field(init=False, repr=False, compare=False)
@@ -163,17 +166,33 @@ class Adapter:
     def from_settings(cls, settings: Mapping[str, str]) -> Self:
         """The method with parameters as a person wrote them: {"alpha": "2"}. Raises UsageError."""
         hints = get_type_hints(cls)
-        known = {f.name: f for f in fields(cls) if "said" in f.metadata}
+        known = [f.name for f in fields(cls) if "said" in f.metadata]
         values: dict[str, Any] = {}
         for name, text in settings.items():
             if name not in known:
                 hint = f"it has {', '.join(known)}" if known else "it has none"
                 raise UsageError(f"{cls.name} has no parameter {name!r}", hint)
-            value = values[name] = _parsed(cls.name, name, text, hints[name])
-            low = known[name].metadata["low"]
-            if low is not None and isinstance(value, int | float) and value < low:
-                raise UsageError(f"{name} of {cls.name} is at least {low:g}, not {text}")
-        return cls(**values)
+            values[name] = _parsed(cls.name, name, text, hints[name])
+        try:
+            return cls(**cls.checked(values))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as JSON has them; those of parameters in the type that each has. Raises ValueError."""
+        hints, made = get_type_hints(cls), dict(values)
+        for f in fields(cls):
+            if f.name not in values or "said" not in f.metadata:
+                continue
+            try:
+                value = made[f.name] = msgspec.convert(values[f.name], hints[f.name])
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{f.name} of {cls.name}: {error}") from None
+            low = f.metadata["low"]
+            if low is not None and value is not None and value < low:
+                raise ValueError(f"{f.name} of {cls.name} is at least {low:g}, not {value:g}")
+        return made
 
     def _fit(self, support: Samples, validation: Samples | None) -> None:
         raise NotImplementedError

@@ -59,6 +59,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     space: Space
     seed: int
     model: Model
+    templates: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -135,29 +136,33 @@ def load(folder: str | Path) -> Saved:
 
     path = Path(folder)
     data = _manifest(path)
-    said = json.loads(data)
     try:
+        said = msgspec.json.decode(data)
         head = msgspec.json.decode(data, type=_Manifest)
         cls: type[Adapter] = ADAPTERS.get(head.method)
         unknown = head.params.keys() - set(cls().params)
         if unknown:
             raise ValueError(f"{head.method} has no parameter {min(unknown)}")
-        adapter = cls(**head.params)
+        adapter, chosen = cls(**cls.checked(head.params)), cls.checked(head.chosen)
+        if not 0 <= head.blend <= 1:
+            raise ValueError(f"blend is 0 to 1, not {head.blend:g}")
         tensors, raw = _tensors(path)
         text = tensors.pop("text")
         if text.ndim != 2 or len(text) != len(head.classes) or len(set(head.classes)) != len(head.classes):
             raise ValueError(f"{len(text)} rows of text features for {len(head.classes)} classes")
+        if head.prompts and not (len(head.prompts) == len(head.classes) and all(head.prompts)):
+            raise ValueError(f"prompts of {sum(map(bool, head.prompts))} of {len(head.classes)} classes")
         wrong = next((name for name, value in tensors.items() if not np.isfinite(value).all()), None)
         if wrong or not np.isfinite(text).all():
             raise ValueError("it holds what is not finite")
     except UsageError:
         raise
-    except (msgspec.ValidationError, ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ClipkitError(f"{path} is damaged: {error}", _MAKE) from None
     prompts = tuple(tuple(texts) for texts in head.prompts)
     adapter.task_ = Task(tuple(head.classes), text, head.scale, head.bias, head.space, prompts, None, head.seed)
     adapter.state_ = {name.removeprefix(_STATE): value for name, value in tensors.items()}
-    adapter.chosen_, adapter.facts_, adapter.blend = head.chosen, {}, head.blend
+    adapter.chosen_, adapter.facts_, adapter.blend = chosen, {}, head.blend
     return Saved(adapter, head.model, said, _digest(data, raw))
 
 
@@ -181,7 +186,7 @@ def _manifest(path: Path) -> bytes:
     data = file.read_bytes()
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ClipkitError(f"{file} is damaged: {error}", _MAKE) from None
     if head.kind != KIND:
         raise ClipkitError(f"{path} is no adapter", _MAKE)

@@ -65,7 +65,7 @@ def load_head(path: str) -> SavedHead:
         return SavedHead(_checked(tensors, len(classes)), classes, model, said["via"])
     except FileNotFoundError:
         raise ClipkitError(f"{path}: there is no such file", _MAKE) from None
-    except (SafetensorError, msgspec.DecodeError, LookupError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, LookupError, ValueError, TypeError, OSError, RecursionError) as error:
         raise ClipkitError(f"{path} is damaged or no head: {error}", _MAKE) from None
 
 

@@ -13,7 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from clipkit.errors import ClipkitError, UsageError
+from clipkit.methods import ADAPTERS
 from clipkit.methods.adapters import files
+from clipkit.methods.adapters.data import Features, unit
+from clipkit.methods.adapters.folding import trusted
 from clipkit.methods.adapters.prototypes import Prototypes
 from tests.methods.adapters.synthetic import MODEL, World
 
@@ -64,6 +67,12 @@ def tensors(folder: Path, **values: np.ndarray) -> None:
     save_file(held, folder / "adapter.safetensors")
 
 
+def text(folder: Path, old: str, new: str) -> None:
+    said = (folder / "adapter.json").read_text()
+    assert old in said
+    (folder / "adapter.json").write_text(said.replace(old, new))
+
+
 def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
@@ -84,6 +93,20 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another space": (lambda at: edit(at, space="outer"), "is damaged.*space"),
     "a parameter it hasn't": (lambda at: edit(at, params={"beta": 1}), "prototypes has no parameter beta"),
+    "a parameter is a text": (lambda at: edit(at, params={"alpha": "1"}), "damaged: alpha of prototypes: .*got `str`"),
+    "a parameter is too low": (lambda at: edit(at, params={"alpha": -1}), "alpha of prototypes is at least 0, not -1"),
+    "a chosen one is a list": (
+        lambda at: edit(at, chosen={"alpha": [1]}),
+        "damaged: alpha of prototypes: .*got `array`",
+    ),
+    "a number past all": (lambda at: text(at, '"seed": 0', f'"seed": 1{"0" * 5000}'), "is damaged"),
+    "a number past all, unread": (lambda at: text(at, '"shots": 3', f'"shots": 1{"0" * 5000}'), "is damaged"),
+    "no number": (lambda at: text(at, '"blend": 1.0', '"blend": NaN'), "is damaged"),
+    "an endless nest": (lambda at: text(at, '"shots": 3', f'"shots": {"[" * 99999}{"]" * 99999}'), "is damaged"),
+    "too much of it": (lambda at: edit(at, blend=1.5), "is damaged: blend is 0 to 1, not 1.5"),
+    "a class without prompts": (lambda at: edit(at, prompts=[["a"], [], ["b"], ["c"]]), "prompts of 3 of 4 classes"),
+    "prompts too few": (lambda at: edit(at, prompts=[["a"]]), "prompts of 1 of 4 classes"),
+    "templates of numbers": (lambda at: edit(at, templates=[1]), "is damaged.*templates"),
     "scale is a text": (lambda at: edit(at, scale="22"), "is damaged.*scale"),
     "unknown method": (lambda at: edit(at, method="prototype"), "there is no 'prototype' among the adapters"),
     "no tensors": (lambda at: (at / "adapter.safetensors").unlink(), "is damaged.*adapter.safetensors"),
@@ -105,6 +128,57 @@ def test_what_is_damaged_is_refused_in_words(made: Path, damage: str) -> None:
     with pytest.raises(ClipkitError, match=message) as caught:
         files.load(made)
     assert caught.value.hint
+
+
+ODD = [True, "x", "1", [], {}, [1, 2], -1, 0, 5, 1.5, -1e308, 1e308, 10**30, 10**400]
+RESHAPED: list[Callable[[np.ndarray], np.ndarray]] = [
+    lambda x: x[:1],
+    lambda x: x[:0],
+    lambda x: np.concatenate([x, x]),
+    np.ravel,
+    np.transpose,
+    lambda x: x.ravel()[0].reshape(()),
+    lambda x: np.full_like(x, np.finfo(x.dtype).max if x.dtype.kind == "f" else np.iinfo(x.dtype).max),
+    lambda x: np.full_like(x, -1),
+    lambda x: x.astype(bool),
+]
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in ADAPTERS if ADAPTERS.get(entry.name).needs == "features"])
+def test_whatever_stands_in_it_there_is_an_answer_or_a_sentence(name: str, tmp_path: Path) -> None:
+    """Values and arrays that `save` would not have written; the answers may be wrong, but they are finite."""
+    world = World(3, classes=4)
+    folder = tmp_path / "a.adapter"
+    files.save(folder, ADAPTERS.get(name)().fit(world.samples(4), world.samples(2)), MODEL, {})
+    one = Features(unit(np.ones((1, 64))))
+
+    def use() -> None:
+        try:
+            saved = files.load(folder)
+            with trusted(str(folder)):
+                head = saved.adapter.fold()
+                row = head.logits(one) if head else saved.adapter.logits(one)
+                if row.shape != (1, 4) or not np.isfinite(row).all():
+                    raise ValueError("these are no logits")
+        except ClipkitError:
+            pass
+
+    use()
+    whole = (folder / "adapter.json").read_text()
+    said = json.loads(whole)
+    for part in ("params", "chosen"):
+        for key in said["params"]:
+            for value in ODD:
+                edit(folder, **{part: said[part] | {key: value}})
+                use()
+    (folder / "adapter.json").write_text(whole)
+    held = load_file(folder / "adapter.safetensors")
+    for key, array in held.items():
+        for change in RESHAPED:
+            save_file(held | {key: np.ascontiguousarray(change(array))}, folder / "adapter.safetensors")
+            use()
+        save_file({other: held[other] for other in held if other != key}, folder / "adapter.safetensors")
+        use()
 
 
 def test_nothing_in_it_is_run(made: Path, tmp_path: Path) -> None:
