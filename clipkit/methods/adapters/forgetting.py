@@ -140,7 +140,7 @@ def _blend(
     other: list[float] | None,
     beside: Beside | str,
 ) -> dict[str, Any]:
-    missing = "no class has two images to learn from one and measure on the other" if target is None else None
+    missing = "no image of its classes was left to measure on: give validation images" if target is None else None
     if other is None:
         missing = str(beside)
     both = target is not None and other is not None
