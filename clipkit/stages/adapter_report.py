@@ -113,6 +113,8 @@ def _chosen(said: dict[str, Any]) -> str:
     learned = f"{said['method']}: {samples['all']:,} images of {said['classes']:,} classes, {each} of each"
     if first["on"] == "untuned":
         return f"{learned}; untuned: its parameters are defaults"
+    if first["on"] == "fixed":
+        return f"{learned}; nothing to choose"
     values = ", ".join(f"{name} {_number(value)}" for name, value in said["chosen"].items())
     what = "validation images" if first["on"] == "validation" else "held-out ones"
     return f"{learned}; {values or 'nothing to choose'}, on {first['samples']:,} {what}"

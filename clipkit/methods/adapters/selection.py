@@ -23,8 +23,9 @@ A = TypeVar("A", bound=Adapter)
 @dataclass(frozen=True)
 class Selection:
     """on: what parameters were chosen on: `validation`, `held-out` samples of the support, or `untuned`: on nothing.
+    `fixed`: the method has nothing to choose, and there was no validation data to measure it on.
 
-    samples: how many. accuracy, cross_entropy: of the chosen there; None if untuned, or not told by the method.
+    samples: how many. accuracy, cross_entropy: of the chosen there; None if on nothing, or not told by the method.
     """
 
     on: str
@@ -40,7 +41,7 @@ class Selection:
 @dataclass(frozen=True)
 class Explored(Generic[A]):
     """adapter: fitted on the whole support. trials: fits, each with samples that it didn't learn from: that whose
-    parameters were chosen, with the samples they were chosen on; none if untuned."""
+    parameters were chosen, with the samples they were chosen on; none if untuned or fixed."""
 
     adapter: A
     selection: Selection
@@ -56,7 +57,8 @@ def fit(adapter: A, support: Samples, validation: Samples | None = None) -> tupl
     """Fit an adapter, choosing its open parameters on validation data.
 
     Without any, min(4, K / 2) samples are held out of each class, where most classes have K >= 4 (a fit on the rest
-    chooses, then one on everything follows with what was chosen); else the untuned defaults hold.
+    chooses, then one on everything follows with what was chosen); else the untuned defaults hold. A method without
+    anything to choose (`Adapter.chooses`) is fitted once, on everything: it takes hours to train a model twice.
     """
     explored = explore(adapter, support, validation)
     return explored.adapter, explored.selection
@@ -68,9 +70,9 @@ def explore(adapter: A, support: Samples, validation: Samples | None = None) -> 
         adapter.fit(support, validation)
         return Explored(adapter, _selected("validation", adapter, validation), ((adapter, validation),))
     kept, held = hold_out(support)
-    if not len(held):
+    if not adapter.chooses or not len(held):
         adapter.fit(support)
-        return Explored(adapter, Selection("untuned", 0, None))
+        return Explored(adapter, Selection("untuned" if adapter.chooses else "fixed", 0, None))
     unseen = support.take(held)
     adapter.fit(support.take(kept), unseen)
     selection = _selected("held-out", adapter, unseen)

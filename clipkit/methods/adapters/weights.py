@@ -49,11 +49,12 @@ class WeightAdapter(Adapter):
     Its answer is another model: `attach` gives it, with `blend` of the change (Wortsman et al., 2022, on weights), and
     `attach(encoder).save_model(folder)` writes it for open_clip. `logits` are the zero-shot logits of `task_`: give it
     features of the attached encoder, and to `task_.text` what that one says of `task_.prompts`. Nothing is chosen on
-    validation data: the papers hold everything fixed.
+    validation data, which is only measured: the papers hold everything fixed.
     """
 
     needs: ClassVar[Literal["features", "model"]] = "model"
     all_classes: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
 
     encoder: Literal["both", "vision", "text"] = param("both", "the tower whose weights are changed")
     lr: float = param(2e-4, "learning rate, falling to 1e-6 along a cosine", low=0)

@@ -96,7 +96,7 @@ def test_untuned_is_said_and_measured_by_leaving_out(sets: Sets) -> None:
     assert report["accuracy"]["cross-validated"]["images"] == 24
     alone = run([Prototypes()], replace(sets, test=None), shots=1).report
     assert alone["accuracy"] == {} and alone["blend"]["suggested"] is None
-    assert alone["blend"]["reason"] == "no class has two images to learn from one and measure on the other"
+    assert alone["blend"]["reason"] == "no image of its classes was left to measure on: give validation images"
 
 
 def test_the_report_is_json_and_the_same_every_time(sets: Sets) -> None:

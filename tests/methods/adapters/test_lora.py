@@ -17,10 +17,12 @@ import torch
 from torch.nn import functional
 
 from clipkit.errors import ClipkitError, UsageError
-from clipkit.methods.adapters import files, towers
+from clipkit.methods.adapters import files, selection, towers
 from clipkit.methods.adapters.data import Features
+from clipkit.methods.adapters.finetune import watching
 from clipkit.methods.adapters.lora import Lora
 from clipkit.methods.adapters.lowrank import LowRanks
+from clipkit.methods.adapters.selection import Selection
 from clipkit.models.load import load
 from tests.methods.adapters.tower_tasks import (
     PROMPTS,
@@ -171,6 +173,19 @@ def test_the_same_samples_in_any_order_train_the_same() -> None:
     again = Lora(steps=3, batch=5).fit(given).state_
     assert all(np.array_equal(one[name], again[name]) for name in one)
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_with_nothing_to_choose_it_is_trained_once_on_everything() -> None:
+    given, heard = samples("tiny-vit"), list[int]()
+    with watching(lambda step, *_: heard.append(step)):
+        adapter, how = selection.fit(Lora(steps=2), given)
+    assert heard == [1, 2] and how == Selection("fixed", 0, None)
+    alone = Lora(steps=2).fit(given).state_
+    assert all(np.array_equal(value, alone[name]) for name, value in adapter.state_.items())
+    rest = samples("tiny-vit", 3, prefix="other")
+    tried, how = selection.fit(Lora(steps=2), given, rest)
+    assert (how.on, how.samples) == ("validation", 9)
+    assert how.accuracy == pytest.approx(tried.facts_["validation_accuracy"], abs=1e-6)
 
 
 def test_another_seed_trains_another() -> None:

@@ -99,7 +99,8 @@ def test_equal_singular_values_are_no_trouble() -> None:
 
 def test_the_factors_do_not_hang_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was learned for them on one machine must hold on another, and torch keeps its threads."""
-    places = towers.weights(encoder("tiny-vit").module(), "both", {"qkv", "mlp"})
+    model: Any = encoder("tiny-vit").module()
+    places = towers.weights(model, "both", {"qkv", "mlp"})
     before, found = torch.get_num_threads(), []
     for cores in (1, 2):
         monkeypatch.setattr(singular, "available_cores", lambda cores=cores: cores)
@@ -109,7 +110,7 @@ def test_the_factors_do_not_hang_on_the_number_of_cores(monkeypatch: pytest.Monk
     torch.set_num_threads(before)
     one, two = found
     assert one.keys() == two.keys()
-    assert all(torch.equal(*pair) for name in one for pair in zip(one[name], two[name], strict=True))
+    assert all(torch.equal(one[name][side], two[name][side]) for name in one for side in (0, 1))
 
 
 @pytest.mark.parametrize("arch", ["tiny-vit", "tiny-coca"])
