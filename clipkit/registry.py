@@ -60,6 +60,16 @@ class Registry:
             return {"error": error.message}
         return described
 
+    def working(self) -> list[Any]:
+        """What all names stand for, but for those of other packages that cannot be loaded."""
+        found = []
+        for entry in self:
+            try:
+                found.append(self.get(entry.name))
+            except ClipkitError:
+                continue
+        return found
+
     def get(self, name: str) -> Any:
         """Import what a name stands for. Raises UsageError for an unknown name, with those that are close to it."""
         entry = self.entry(name)

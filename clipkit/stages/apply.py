@@ -13,7 +13,7 @@ from clipkit.features.embedder import ImageFeatures
 from clipkit.features.store import Store
 from clipkit.methods.adapters import files
 from clipkit.methods.adapters.data import BACKBONE, Features, among_others, unit
-from clipkit.methods.adapters.folding import changes_weights, model_of, trusted
+from clipkit.methods.adapters.folding import model_of, trusted
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
 from clipkit.text.classifier import classifier
@@ -101,7 +101,7 @@ class Apply(Predicting):
     def _take_texts(self) -> None:
         """Where the adapter changes the model, its classes are what the changed one says of their prompts."""
         task = self.adapter.task_
-        self._changed = changes_weights(self.adapter)
+        self._changed = self.adapter.changes_weights()
         if self._changed:
             described = Labels(task.classes, dict(zip(task.classes, task.prompts, strict=True)))
             self.adapter.task_ = replace(task, text=classifier(self.embedder, described, ()))

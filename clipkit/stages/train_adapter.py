@@ -37,6 +37,7 @@ class TrainAdapter(LabelledImages):
     """
 
     verb: ClassVar[str] = "train-adapter"
+    doing: str = "fitting"
     defaults: ClassVar[dict[str, Any]] = {
         **LabelledImages.defaults,
         "method": "gda",
@@ -51,8 +52,9 @@ class TrainAdapter(LabelledImages):
         self.needs_model = any(adapter.needs == "model" for adapter in self._candidates)
         self._gathered: Gathered | None = None
         self._result: experiment.Result | None = None
+        self._trainings = 0
         method = self._candidates[0]
-        if self.config["features"] and type(method).attach is not Adapter.attach:
+        if self.config["features"] and method.changes_weights():
             raise UsageError(f"{method.name} trains on the pictures, and --features holds none", "leave it out")
         if self.config["labels"] and len(self.config["labels"]) < 2:
             raise UsageError("one class: there is nothing to tell apart", "name what else there is: --labels cats,dogs")
@@ -80,11 +82,17 @@ class TrainAdapter(LabelledImages):
         )
         with watching(self._hear):
             self._result = experiment.run(
-                self._candidates, sets, shots=self.config["shots"], seeds=self._seeds, encode=seen_by
+                self._candidates, sets, shots=self.config["shots"], seeds=self._seeds, encode=self._seen_by
             )
 
     def _hear(self, step: int, steps: int, loss: float) -> None:
-        self.doing = f"step {step:,} of {steps:,}, loss {loss:.3f}"
+        self._trainings += step == 1
+        which = f"training {self._trainings}, " if self._trainings > 1 else ""
+        self.doing = f"{which}step {step:,} of {steps:,}, loss {loss:.3f}"
+
+    def _seen_by(self, encoder: Encoder, samples: Samples) -> Samples:
+        self.doing = f"measuring on {len(samples):,} images"
+        return seen_by(encoder, samples)
 
     @property
     def _seeds(self) -> range:
@@ -128,7 +136,10 @@ class TrainAdapter(LabelledImages):
 
     @property
     def results(self) -> list[str]:
-        return lines(self._said()) if self._result else []
+        if not self._result:
+            return []
+        named = self.config["model"]
+        return lines(self._said(), "" if named == self.encoder.identity.name else named)
 
     def save(self, folder: str) -> None:
         """Write the adapter, once there is one."""
@@ -149,7 +160,7 @@ def candidates(method: str, settings: Sequence[str], views: int) -> list[Adapter
         return list(auto.candidates())
     cls: type[Adapter] = ADAPTERS.get(method)
     if views > 1 and not cls.views:
-        able = [entry.name for entry in ADAPTERS if ADAPTERS.get(entry.name).views]
+        able = [some.name for some in ADAPTERS.working() if some.views]
         raise UsageError(f"{method} makes no use of --views", f"these do: {', '.join(able)}")
     return [cls.from_settings(given)]
 

@@ -42,7 +42,7 @@ def candidates() -> list[Adapter]:
     """Unfitted, with their defaults: all methods of the registry that say they are cheap enough to be tried."""
     from clipkit.methods import ADAPTERS
 
-    methods: list[type[Adapter]] = [ADAPTERS.get(entry.name) for entry in ADAPTERS]
+    methods: list[type[Adapter]] = ADAPTERS.working()
     return [method() for method in methods if method.tries_many]
 
 

@@ -124,6 +124,11 @@ class Adapter:
         """The encoder whose features `logits` wants: the given one, unless the method changes weights."""
         return encoder
 
+    @classmethod
+    def changes_weights(cls) -> bool:
+        """Whether `attach` gives another model, so that images must be encoded anew."""
+        return cls.attach is not Adapter.attach
+
     def zero_shot_head(self) -> Head:
         """The zero-shot logits as a head."""
         task = self.task_

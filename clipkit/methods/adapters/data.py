@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -155,6 +155,11 @@ def product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return wide
     wide = _wide(rows) @ _wide(weights).T
     return wide
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of `size`, the last perhaps of fewer, that go over `count` rows."""
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def among_others(own: np.ndarray, before: np.ndarray) -> np.ndarray:

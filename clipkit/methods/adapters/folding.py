@@ -12,7 +12,7 @@ import numpy as np
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.methods.adapters import files
-from clipkit.methods.adapters.base import Adapter, Head
+from clipkit.methods.adapters.base import Head
 from clipkit.methods.adapters.files import Saved
 from clipkit.methods.adapters.head_file import save_head
 from clipkit.stream.sink import check_writable
@@ -54,11 +54,6 @@ def trusted(folder: str) -> Iterator[None]:
     raise ClipkitError(f"{folder} is damaged: {why}", "make it again with clipkit train-adapter")
 
 
-def changes_weights(adapter: Adapter) -> bool:
-    """Whether its features are of a changed model."""
-    return type(adapter).attach is not Adapter.attach
-
-
 def fold(folder: str, out: str, named: str | None = None) -> dict[str, Any]:
     """Write the adapter in FOLDER as a head (a file) or, where it changes weights, as a model (a folder).
 
@@ -66,7 +61,7 @@ def fold(folder: str, out: str, named: str | None = None) -> dict[str, Any]:
     Raises ClipkitError for one that can be neither, UsageError for an OUT that cannot be.
     """
     saved = files.load(folder)
-    if changes_weights(saved.adapter):
+    if saved.adapter.changes_weights():
         return _merge(saved, folder, out, named)
     head = _head(saved, folder)
     if head is None:

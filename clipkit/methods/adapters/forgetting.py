@@ -12,7 +12,7 @@ import numpy as np
 from clipkit.methods.adapters import selection
 from clipkit.methods.adapters.base import Adapter
 from clipkit.methods.adapters.data import Features, Samples, among_others
-from clipkit.methods.adapters.measure import Encode, along, changes_model
+from clipkit.methods.adapters.measure import Encode, along
 from clipkit.methods.adapters.tuning import accuracy
 from clipkit.stream.hashing import ticket
 
@@ -70,7 +70,7 @@ def report(
         some: Adapter | None = beside.adapter
     else:
         some = trials[0][0] if trials else None
-    alphas = _COARSE if some is not None and changes_model(some) else _FINE
+    alphas = _COARSE if some is not None and some.changes_weights() else _FINE
     target = _on_trials(trials, alphas, encode) if trials else None
     alone, together = _on_others(beside, alphas, encode) if isinstance(beside, Beside) else (None, None)
     forgotten: dict[str, Any] = {"on": None, "reason": beside}
@@ -127,7 +127,7 @@ def _on_others(beside: Beside, alphas: Sequence[float], encode: Encode | None) -
     for own, seen in along(beside.adapter, beside.others, alphas, encode):
         theirs = seen.task.zero_shot(seen.plain)
         alone.append(accuracy(theirs, labels))
-        if not changes_model(beside.adapter):  # else its logits are zero-shot logits, of the model as it is now
+        if not beside.adapter.changes_weights():  # else its logits are zero-shot logits, of the model as it is now
             own = among_others(own, beside.adapter.task_.zero_shot(seen.plain))
         together.append(accuracy(np.hstack([own, theirs]), labels + own.shape[1]))
     return alone, together

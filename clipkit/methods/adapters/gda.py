@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from clipkit.methods.adapters.base import Adapter, Head, param
-from clipkit.methods.adapters.data import JOINT, Samples, product
+from clipkit.methods.adapters.data import JOINT, Samples, blocks, product
 from clipkit.methods.adapters.moments import class_sums
 from clipkit.methods.adapters.tuning import Axis, tune
 
@@ -160,7 +159,7 @@ class Shrunk:
             return 0.0
         noise, between, left = 0.0, 0.0, 0
         scale = len(self.rows) - 1
-        for at in _blocks(len(self.rows)):
+        for at in blocks(len(self.rows), _BLOCK):
             keep = counts[labels[at]] > 1
             own, rows = labels[at][keep], self.rows[at][keep].astype(np.float64)
             off = rows - means[own]
@@ -181,13 +180,13 @@ class Shrunk:
 def shrunk(rows: np.ndarray, labels: np.ndarray, means: np.ndarray) -> Shrunk | None:
     """`Shrunk` of rows [n, d]; None where they have no variance around the means."""
     n, d = rows.shape
-    energy = sum(float(np.einsum("nd,nd->", rows[at], rows[at], dtype=np.float64)) for at in _blocks(n))
+    energy = sum(float(np.einsum("nd,nd->", rows[at], rows[at], dtype=np.float64)) for at in blocks(n, _BLOCK))
     whole = rows - means[labels] if n < d else None
     if whole is not None:
         gram = whole @ whole.T
     else:
         gram = np.zeros((d, d))
-        for at in _blocks(n):
+        for at in blocks(n, _BLOCK):
             centred = rows[at] - means[labels[at]]
             gram += centred.T @ centred
     trace = float(np.trace(gram))
@@ -236,7 +235,3 @@ def _quieter(support: Samples, own: np.ndarray, seen: np.ndarray) -> float:
     spread = own.std(axis=1).mean()
     text = task.scale * (joint[seen] @ task.text.T).std(axis=1).mean()
     return float(0.5**0.5 * text / spread) if spread > 0 else 0.0
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, n, _BLOCK))

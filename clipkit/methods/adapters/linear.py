@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from clipkit.methods.adapters.base import Adapter, Head, param
-from clipkit.methods.adapters.data import Samples
+from clipkit.methods.adapters.data import Samples, blocks
 from clipkit.methods.adapters.moments import Axes, principal
 from clipkit.methods.adapters.tuning import Axis, tune
 
@@ -125,8 +125,7 @@ class _Path:
         value = 0.5 * penalty * float((weights[:-1] ** 2).sum())
         slope = weights * penalty
         slope[-1] = 0.0
-        for start in range(0, len(self.rows), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        for part in blocks(len(self.rows), _BLOCK):
             logits = self.rows[part] @ weights[:-1] + weights[-1]
             if self.base is not None:
                 logits += self.base[part]

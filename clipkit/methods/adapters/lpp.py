@@ -9,7 +9,8 @@ import numpy as np
 from scipy.linalg import eigh
 
 from clipkit.methods.adapters.base import Adapter, Head, param
-from clipkit.methods.adapters.data import JOINT, Samples, product
+from clipkit.methods.adapters.data import JOINT, Samples, blocks, product
+from clipkit.methods.adapters.descent import cross_entropy_slope
 from clipkit.methods.adapters.moments import class_sums
 from clipkit.methods.adapters.tuning import cross_entropy
 
@@ -112,15 +113,10 @@ class _Descent:
     def gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the mean cross-entropy: by weights f64 [C, d], bias [C] and alpha [C]."""
         gradients = np.zeros_like(self.weights), np.zeros_like(self.bias), np.zeros_like(self.alpha)
-        for start in range(0, len(self.rows), _BLOCK):
-            part = slice(start, start + _BLOCK)
+        for part in blocks(len(self.rows), _BLOCK):
             rows, cosines = self.rows[part], self.cosines[part]
-            excess = self.logits(rows, cosines)
-            excess -= excess.max(axis=1, keepdims=True)
-            np.exp(excess, out=excess)
-            excess /= excess.sum(axis=1, keepdims=True)
-            excess[np.arange(len(rows)), self.labels[part]] -= 1
-            excess /= len(self.rows)
+            excess = cross_entropy_slope(self.logits(rows, cosines), self.labels[part])
+            excess *= len(rows) / len(self.rows)
             for gradient, share in zip(
                 gradients, (excess.T @ rows, excess.sum(axis=0), np.einsum("nc,nc->c", excess, cosines)), strict=True
             ):

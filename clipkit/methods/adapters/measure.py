@@ -38,7 +38,7 @@ def along(
     The samples may be of another task than the adapter: the logits are over the adapter's classes.
     """
     plainly = seen_plainly(samples, encode)
-    if changes_model(adapter):
+    if adapter.changes_weights():
         for blend in blends:
             yield (
                 _through_model(adapter, samples, blend, encode)
@@ -52,11 +52,6 @@ def along(
     before, after = adapter.task_.zero_shot(plainly.plain), _at(adapter, 1.0).logits(plainly.plain)
     for blend in blends:
         yield (after if blend == 1 else before + blend * (after - before)), plainly
-
-
-def changes_model(adapter: Adapter) -> bool:
-    """Whether images must be encoded anew for a fitted adapter."""
-    return type(adapter).attach is not Adapter.attach and adapter.task_.encoder is not None
 
 
 def seen_plainly(samples: Samples, encode: Encode | None) -> Samples:

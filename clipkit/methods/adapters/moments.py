@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipkit.methods.adapters.data import blocks
+
 _BLOCK = 4096  # rows that are widened to f64 at a time
 _RANK = 1e-12  # a variance this small beside the largest is rounding
 
@@ -70,6 +72,5 @@ def principal(rows: np.ndarray) -> Axes:
 
 
 def _centred(rows: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for part in blocks(len(rows), _BLOCK):
         yield part, rows[part] - mean

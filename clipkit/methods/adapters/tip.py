@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
 
 from clipkit.methods.adapters.base import Adapter, param
-from clipkit.methods.adapters.data import Features, Samples, product
+from clipkit.methods.adapters.data import Features, Samples, blocks, product
 from clipkit.methods.adapters.descent import in_order
 from clipkit.methods.adapters.tuning import Axis, tune
 
@@ -40,8 +40,8 @@ class Cache:
         rows: f32 [n, d]. A row asked for alone is worked out without BLAS.
         """
         out = np.zeros((len(rows), self.classes))
-        for some in _blocks(len(rows), _CELLS // _KEYS):
-            for keys in _blocks(len(self.keys), _KEYS):
+        for some in blocks(len(rows), _CELLS // _KEYS):
+            for keys in blocks(len(self.keys), _KEYS):
                 shares = self._shares(product(rows[some], self.keys[keys]), beta)
                 add_by_class(out[some], shares, self.labels[keys])
         return out
@@ -54,7 +54,7 @@ class Cache:
 
         def votes(beta: float) -> np.ndarray:
             out = np.zeros((len(rows), self.classes))
-            for some in _blocks(len(rows), max(1, _CELLS // len(self.keys))):
+            for some in blocks(len(rows), max(1, _CELLS // len(self.keys))):
                 add_by_class(out[some], self._shares(near[some].copy(), beta), self.labels)
             return out
 
@@ -135,7 +135,3 @@ def add_by_class(out: np.ndarray, shares: np.ndarray, labels: np.ndarray) -> Non
     """Add to out [n, C] the sums of shares [n, N] over columns of one label; labels: int64 [N], ascending."""
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     out[:, labels[starts]] += np.add.reduceat(shares, starts, axis=1)
-
-
-def _blocks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
