@@ -2,10 +2,11 @@
 
 Group: Adapt
 
-Labelled images are a folder for each class, or records with a field `label`; those with the split val or test, or
-named by --val and --test, are not learned from. -o DIR gets the adapter, for `clipkit apply`; standard output gets a
-record that says what was gained, on what parameters were chosen, and what it costs elsewhere. Without --val some images
-of each class are held out to choose on. `clipkit methods adapters` has the methods. Reads everything first.
+Labelled images are a folder for each class, or records with a field `label`. Those with the split val or test (the
+field, a folder of that name above those of the classes, or --val and --test) are not learned from. -o DIR gets the
+adapter, for `clipkit apply`; standard output gets a record that says what was gained, on what parameters were chosen,
+and what it costs elsewhere. Without images for val some of each class are held out to choose on, where there are
+enough. `clipkit methods adapters` has the methods. Reads everything first.
 
 Example:
 

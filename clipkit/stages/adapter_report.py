@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,9 +92,12 @@ def updated(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"model": name, f"{on} ({found['images']:,})": f"{found[key]:.3f}"}
 
 
-def lines(said: dict[str, Any]) -> list[str]:
-    """What was chosen on what, what was gained and lost, and what to do next."""
-    return [line for line in (_tried(said), _chosen(said), _gained(said), _lost(said), _next(said)) if line]
+def lines(said: dict[str, Any], model: str = "") -> list[str]:
+    """What was chosen on what, what was gained and lost, and what to do next.
+
+    model: how the user named it, where the adapter doesn't remember that name: it lies in a folder.
+    """
+    return [line for line in (_tried(said), _chosen(said), _gained(said), _lost(said), _next(said, model)) if line]
 
 
 def _tried(said: dict[str, Any]) -> str:
@@ -140,8 +144,12 @@ def _lost(said: dict[str, Any]) -> str:
     return f"{told} ({_points(change['gain'])}){advice}"
 
 
-def _next(said: dict[str, Any]) -> str:
-    return f"use it: clipkit apply {said['adapter']} SOURCE" if said["adapter"] else ""
+def _next(said: dict[str, Any], model: str) -> str:
+    if not said["adapter"]:
+        return ""
+    return (
+        f"use it: clipkit apply {shlex.quote(said['adapter'])} SOURCE{f' --model {shlex.quote(model)}' * bool(model)}"
+    )
 
 
 def _points(gain: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,7 @@ from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.features.embedder import ImageItem
 from clipkit.features.pictures import ImagePictures
 from clipkit.features.views import PLAIN, View, augmented
-from clipkit.methods.adapters.data import BACKBONE, JOINT, Features, Samples, Task
-from clipkit.models.base import Encoder
+from clipkit.methods.adapters.data import BACKBONE, JOINT, Samples, Task
 from clipkit.stages.encoding import EncodingStage
 from clipkit.stages.support import SUPPORT, Head, ImageRows, Labelled, labelled, of_class
 from clipkit.stream.record import Record, image_of
@@ -147,19 +146,3 @@ class LabelledImages(EncodingStage, WholeStage):
             pictures = ImagePictures(self.encoder, opener, references, names, exact_decode=exact, seed=seed)
         features = self.layout.features(rows, heads, views)
         return Samples(task, of_class(heads, task.classes), features, views, pictures, names)
-
-
-def seen_by(encoder: Encoder, samples: Samples) -> Samples:
-    """Samples as another model sees them: their pictures and the prompts of their classes, encoded anew.
-
-    Joint features alone: methods that change the model work on them.
-    """
-    task, pictures = samples.task, samples.pictures
-    assert pictures is not None
-    joint = np.empty((len(samples), encoder.identity.dim), np.float32)
-    for start in range(0, len(samples), encoder.batch_size):
-        here = range(start, min(start + encoder.batch_size, len(samples)))
-        joint[here.start : here.stop] = encoder.encode_images([pictures.pixels(row) for row in here])[0]
-    described = Labels(task.classes, dict(zip(task.classes, task.prompts, strict=True)))
-    task = replace(task, text=classifier(encoder, described, ()), encoder=encoder)
-    return replace(samples, task=task, features=Features(joint), views=1)

@@ -7,7 +7,7 @@ import re
 import struct
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -49,7 +49,7 @@ class Head:
     content: bytes
 
 
-def labelled(record: Record, name: str, classes: Iterable[str] | None = None) -> Labelled:
+def labelled(record: Record, name: str, classes: Collection[str] | None = None) -> Labelled:
     """What a record is to us. classes: those that are known; None where any will do.
 
     Raises RecordError: `bad-split`, `missing-label`, `bad-label` or `unknown-label`.
@@ -58,8 +58,8 @@ def labelled(record: Record, name: str, classes: Iterable[str] | None = None) ->
     if split is not None and split not in ROLES:
         raise RecordError("bad-split", f"field 'split' is {split!r:.60}", "expected train, val or test")
     role, label = split or SUPPORT, _label(record)
-    if classes is not None and role != OTHER and label not in set(classes):
-        close = get_close_matches(label, list(classes), 1)
+    if classes is not None and role != OTHER and label not in classes:
+        close = get_close_matches(label, classes, 1)
         hint = f"did you mean {close[0]!r}?" if close else "add it to --labels, or leave the record out"
         raise RecordError("unknown-label", f"label {label!r} is not one of --labels", hint)
     image = record.get("image")
@@ -110,12 +110,15 @@ class ImageRows:
 
     def features(self, rows: Rows, heads: Sequence[Head], views: int = 1) -> Features:
         """Those of some rows, `views` rows each."""
-        found = np.empty((len(heads), views, self._width), "<f4")
-        for out, data in zip(found, rows.take(head.number for head in heads), strict=True):
-            out[:] = np.frombuffer(data, "<f4", views * self._width, _VIEWS.size).reshape(views, self._width)
-        wide = found.reshape(-1, self._width)
-        joint = np.ascontiguousarray(wide[:, : self._dim])
-        behind = np.ascontiguousarray(wide[:, self._dim :]) if self._width > self._dim else None
+        count, rest = len(heads) * views, self._width - self._dim
+        joint = np.empty((count, self._dim), np.float32)
+        behind = np.empty((count, rest), np.float32) if rest else None
+        for number, data in enumerate(rows.take(head.number for head in heads)):
+            here = slice(number * views, (number + 1) * views)
+            found = np.frombuffer(data, "<f4", views * self._width, _VIEWS.size).reshape(views, self._width)
+            joint[here] = found[:, : self._dim]
+            if behind is not None:
+                behind[here] = found[:, self._dim :]
         return Features(joint, behind)
 
 
@@ -202,8 +205,9 @@ def _check(classes: Sequence[str], used: dict[str, list[Head]]) -> None:
     if len(classes) < 2:
         hint = "a folder for each class will do: photos/cats/, photos/dogs/"
         raise ClipkitError(f"all images have one label, {classes[0]!r}: there is nothing to tell apart", hint)
+    known = set(classes)
     for role in (VALIDATION, TEST):
-        unknown = Counter(head.said.label for head in used[role] if head.said.label not in set(classes))
+        unknown = Counter(head.said.label for head in used[role] if head.said.label not in known)
         if unknown:
             raise ClipkitError(
                 f"{_count(unknown.total())} for {role} of classes without a training image: {listed(list(unknown))}",

@@ -94,6 +94,7 @@ class _Run:
         self.policy = policy(stage, options.on_error)
         self.summarises = isinstance(stage, WholeStage) and stage.summarises  # nothing else is written then
         self.journal: Journal | None = None
+        self.undecidable = False  # all was read, and nothing can be made of it
         self.keys: dict[int, bytes] = {}  # of items between reading and writing, by identity
         self.outputs: dict[str, sinks.Sink] = {}
         self.rejects: sinks.Sink | None = None
@@ -178,7 +179,6 @@ class _Run:
         workers = self.options.workers or available_cores()
         results: Any = None if self.options.mark else select(self.stage, self.source, self._decide)
         results = results or execute(self.stage, self.source, workers=workers, decide=self._decide)
-        whole = isinstance(self.stage, WholeStage)
         if isinstance(self.stage, WholeStage):  # progress is shown as it reads
             results = second_pass(self.stage, self._first_pass(results, progress), lambda: self._learning(progress))
         last_flush = time.monotonic()
@@ -191,7 +191,7 @@ class _Run:
                     sinks.write_lines(self.outputs[""], item.kept, item.origin)
                 else:
                     self._settle(item, outcome)
-                if not whole:
+                if not isinstance(self.stage, WholeStage):
                     progress.step(self.counts.failed, count)
                 now = time.monotonic()
                 if now - last_flush > 0.1:
@@ -312,11 +312,15 @@ class _Run:
         for output in self.outputs.values():
             output.commit()
         self._report(code)
-        if self.journal is not None:
-            if self.options.resume:
-                self.journal.finish()
-            self.journal.close(keep=self.options.resume)
+        self._close_journal(over=True)
         return code
+
+    def _close_journal(self, *, over: bool) -> None:
+        """over: nobody need go on with this run."""
+        if self.journal is not None:
+            if over and self.options.resume:
+                self.journal.finish()
+            self.journal.close(keep=self.options.resume or not over)
 
     def _code(self) -> ExitCode:
         if self.counts.failed and not self.options.lenient:
@@ -338,10 +342,7 @@ class _Run:
                 "seconds": round(time.monotonic() - self.started, 3),
             },
         }
-        if self.stage.facts:
-            report["facts"] = self.stage.facts
-        if error:
-            report["error"] = error
+        report |= {name: value for name, value in (("facts", self.stage.facts), ("error", error)) if value}
         target = sinks.FileSink(str(self.options.report))
         target.write(encode_json(report), "")
         target.commit()
@@ -354,11 +355,10 @@ class _Run:
                     output.abort()
         with contextlib.suppress(OSError):
             self._report(exit_code(error), str(error) or "stopped")
-        kept = 0
-        if self.journal is not None:
-            kept = len(self.journal)
-            with contextlib.suppress(OSError):
-                self.journal.close(keep=True)
+        over = self.undecidable and isinstance(error, ClipkitError)  # and no signal
+        kept = len(self.journal) if self.journal is not None and not over else 0
+        with contextlib.suppress(OSError):
+            self._close_journal(over=over)
         if kept and isinstance(error, KeyboardInterrupt | Terminated):
             self._say(f"clipkit {self.stage.verb}: stopped; go on with: {resume_command(sys.argv)}")
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
@@ -369,10 +369,13 @@ class _Run:
         """While a stage looks at all it has read; what it has learned is said before any record is decided."""
         stage: Any = self.stage
         with progress.after(lambda: f"all is read; {stage.doing}"):
-            yield
-        heard = seen(sys.stderr) and not self.options.quiet and not self.summarises
-        if isinstance(self.stage, WholeStage) and heard:
-            for line in self.stage.announcement:
+            try:
+                yield
+            except ClipkitError:
+                self.undecidable = True
+                raise
+        if seen(sys.stderr) and not self.options.quiet and not self.summarises:
+            for line in stage.announcement:
                 self._say(line)
 
     def _say(self, text: str) -> None:

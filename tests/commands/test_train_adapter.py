@@ -114,9 +114,8 @@ def test_a_run_that_fails_leaves_the_adapter_that_was_there(here: Path, clipkit:
     done = clipkit("train-adapter", "train/noise", "-o", "my.adapter")
     assert done.code == 1 and "nothing to tell apart" in done.stderr
     assert both(here / "my.adapter") == before
-    again = clipkit("train-adapter", "train", "--method", "ridge", "-o", "my.adapter")
-    assert again.code == 1 and "--restart" in again.stderr, "an unfinished run is not thrown away unasked"
-    assert clipkit("train-adapter", "train", "--method", "ridge", "-o", "my.adapter", "--restart").code == 0
+    assert sorted(os.listdir(here)) == ["manifest.jsonl", "my.adapter", "others", "test", "train"]
+    assert clipkit("train-adapter", "train", "--method", "ridge", "-o", "my.adapter").code == 0
     assert json.loads((here / "my.adapter/adapter.json").read_text())["method"] == "ridge"
 
 
@@ -144,6 +143,17 @@ def test_features_of_a_store_instead_of_images(here: Path, clipkit: Any) -> None
         assert done.code == 0, done.stderr
         assert json.loads(done.stdout)["images"] == {"train": 18}
     assert both(here / "alone") == both(here / "named")
+
+
+def test_a_folder_of_splits_is_learned_from_and_measured_on_as_its_folders_say(here: Path, clipkit: Any) -> None:
+    (here / "photos").mkdir()
+    for name in ("train", "test"):
+        (here / name).rename(here / "photos" / name)
+    done = clipkit("train-adapter", "photos", "--method", "ridge", "-o", "my.adapter")
+    assert done.code == 0 and "photos/test: images for test, by the folder's name" in done.stderr
+    assert json.loads(done.stdout)["images"] == {"train": 18, "test": 6}
+    quiet = clipkit("train-adapter", "photos", "--method", "ridge", "-o", "my.adapter", "-q")
+    assert quiet.code == 0 and not quiet.stderr
 
 
 def test_an_image_that_is_learned_from_and_measured_on_is_told(here: Path, clipkit: Any) -> None:

@@ -305,3 +305,31 @@ def test_a_stage_may_write_a_summary_instead_of_records(tmp_path: Path, policy: 
         counts = json.loads(report.read_text())["counts"]
         assert counts == {"read": 5, "kept": 3, "dropped": 0, "failed": 1, "passed": 1}
     assert [r["word"] for r in api.run(Summing({"salt": ""}), [Record({"text": "x"})])] == ["x"]
+
+
+class Undecidable(WholeToy):
+    """Like any other, but for what it says of all it has read."""
+
+    def learn(self, rows: Rows) -> None:
+        raise self.config.get("error", ClipkitError("there is nothing to tell apart"))
+
+    def spec(self) -> dict[str, Any]:
+        return {"stage": "tests.stream.toy:WholeToy"}
+
+
+def test_what_nothing_can_be_made_of_need_not_be_gone_on_with(manifest: Path, tmp_path: Path) -> None:
+    out, journal = tmp_path / "out.jsonl", tmp_path / "out.jsonl.journal"
+    with pytest.raises(ClipkitError, match="tell apart") as caught:
+        go(manifest, out, Undecidable({"salt": "s"}), on_error="skip")
+    assert not journal.exists() and not caught.value.hint
+    with pytest.raises(ClipkitError, match="tell apart"):
+        go(manifest, out, Undecidable({"salt": "s"}), on_error="skip", resume=True)
+    assert go(manifest, out, stage := WholeToy({"salt": "s"}), on_error="skip", resume=True) == ExitCode.SOME_FAILED
+    assert not stage.seen, "who asks for a journal has it"
+
+
+def test_a_disk_that_is_full_while_it_decides_is_no_such_thing(manifest: Path, tmp_path: Path) -> None:
+    full = Undecidable({"salt": "s", "error": OSError(28, "No space left on device")})
+    with pytest.raises(ClipkitError, match="no space left") as caught:
+        go(manifest, tmp_path / "out.jsonl", full, on_error="skip")
+    assert (tmp_path / "out.jsonl.journal").exists() and "go on with" in str(caught.value.hint)

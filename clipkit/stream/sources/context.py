@@ -23,7 +23,8 @@ class SourceOptions:
     null: references on stdin end in NUL, as `find -print0` prints. label_from: None or `folder`.
     dup_ids: `error` or `suffix`. shard: (i, n), 1-based. limit: stop after so many records. confine: captions and
     fields beside an image are read only where they lie inside the root once links are followed. label_folders: images
-    that were found in a folder, or named themselves, and have no label get the folder's name as one.
+    that were found in a folder, or named themselves, and have no label get the folder's name as one;
+    those of a folder's folders train, val and test that hold such folders get that `split`.
     """
 
     paths: tuple[str, ...] = ()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from clipkit.errors import RecordError
 from clipkit.references import is_local, split_member
 from clipkit.stream.record import Record
 from clipkit.stream.sources.context import Item, Reading, arrived_failed
 from clipkit.stream.sources.places import Places
+
+_SPLITS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def beside(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
@@ -92,3 +99,20 @@ def _folder_name(record: Record, places: Places) -> str | None:
         return None
     member = split_member(image, places.root)[1]
     return os.path.basename(os.path.dirname(places.locate(image) if member is None else member))
+
+
+def by_split(items: Iterator[Item], reading: Reading) -> Iterator[Item]:
+    """Images of a folder as data sets lie: TOP/test/CLASS/IMAGE has the `split` test, unless a file beside it says."""
+    top = reading.places.reference_to(reading.input.path)
+    beginning = "" if top == "." else f"{top.rstrip('/')}/"
+    for item in items:
+        image = item.get("image") if isinstance(item, Record) else None
+        if isinstance(item, Record) and isinstance(image, str) and "split" not in item:
+            folders = image.removeprefix(beginning).split("/")[:-1]
+            split = _SPLITS.get(folders[0].casefold()) if len(folders) > 1 else None
+            if split:
+                item["split"] = split
+                if split != "train":
+                    shown = os.path.join(reading.input.path, folders[0])
+                    reading.note(f"{shown}: images for {split}, by the folder's name")
+        yield item

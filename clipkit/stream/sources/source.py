@@ -17,7 +17,7 @@ from clipkit.stream.sources.inputs import expand
 from clipkit.stream.sources.naming import Naming
 from clipkit.stream.sources.places import Places
 from clipkit.stream.sources.readers import count_items, read
-from clipkit.stream.sources.rewriting import beside, labelled
+from clipkit.stream.sources.rewriting import beside, by_split, labelled
 
 _MANIFESTS = frozenset(("jsonl", "lines", "csv", "tsv", "parquet"))
 _LINES = frozenset(("jsonl", "lines"))
@@ -124,6 +124,8 @@ class Source:
             items = labelled(items, self._places)
         elif self._options.label_folders and reading.input.kind in _PICTURES:
             items = labelled(items, self._places, only_missing=True)
+        if self._options.label_folders and reading.input.kind == "folder":
+            items = by_split(items, reading)
         return self._settled(items, reading, index)
 
     @property

@@ -292,6 +292,39 @@ def test_images_found_in_folders_get_its_name_where_they_have_no_label(photos: P
     assert "label" not in read(stdin=b"photos/cats/b/2.WEBP", label_folders=True)[0], "a list says what it means"
 
 
+def test_folders_named_as_splits_above_those_of_classes_are_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("train/cats/1.png", "Validation/cats/1.png", "test/cats/a/2.png", "test/3.png", "cats/test/4.png"):
+        path = Path("photos", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\xff\xd8\xff")
+    Path("photos/test/cats/5.png").write_bytes(b"\xff\xd8\xff")
+    Path("photos/test/cats/5.json").write_text('{"split": "train"}')
+    want = {
+        "Validation/cats/1.png": ("cats", "val"),
+        "cats/test/4.png": ("test", None),
+        "test/3.png": ("test", None),
+        "test/cats/5.png": ("cats", "train"),
+        "test/cats/a/2.png": ("a", "test"),
+        "train/cats/1.png": ("cats", "train"),
+    }
+    for typed in ("photos", f"{tmp_path}/photos/"):
+        for more in ({}, {"label_from": "folder"}):
+            notes: list[str] = []
+            found = read(typed, notes=notes, label_folders=True, **more)
+            assert {record.id: (record["label"], record.get("split")) for record in found} == want
+            assert [note.split(": ")[1] for note in notes] == [
+                "images for val, by the folder's name",
+                "images for test, by the folder's name",
+            ]
+    monkeypatch.chdir("photos")
+    assert {record.id: record.get("split") for record in read(".", label_folders=True)}["test/cats/a/2.png"] == "test"
+    assert all("split" not in record for record in read("test", label_folders=True) if record.id != "cats/5.png")
+    assert all("split" not in record for record in read(".") if record.id != "test/cats/5.png")
+
+
 def test_records_that_arrive_with_an_error_pass_untouched(photos: Path) -> None:
     lines = [
         b'{"title":"t", "image":"cats/1.png","error":{"verb":"v","type":"t","message":"m"}}',
