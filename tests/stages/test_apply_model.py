@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,16 +181,58 @@ def test_learned_words_fold_to_a_head(trained: Trained, tmp_path: Path) -> None:
     assert head.joint is not None and head.joint.shape == (3, trained.encoder.identity.dim) and head.backbone is None
 
 
-@only("lora", "coop")
-def test_without_what_was_trained_it_is_damaged(trained: Trained, tmp_path: Path) -> None:
+Tensors = dict[str, np.ndarray]
+
+
+def first(tensors: Tensors) -> str:
+    """The name of an array that was trained."""
+    return min(name for name in tensors if name.startswith("state.") and "context" not in name)
+
+
+def damaged(trained: Trained, folder: Path, damage: Callable[[Tensors], Any]) -> Any:
+    """The stage with an adapter some of whose arrays are others."""
     from safetensors.numpy import load_file, save_file
 
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / files.MANIFEST).write_bytes((trained.folder / files.MANIFEST).read_bytes())
+    folder.mkdir()
+    (folder / files.MANIFEST).write_bytes((trained.folder / files.MANIFEST).read_bytes())
     tensors = load_file(trained.folder / files.TENSORS)
-    needed = [name for name in tensors if name.startswith("state.") and not name.endswith((".A", "context"))]
-    del tensors[needed[0]]
-    save_file(tensors, broken / files.TENSORS)
+    damage(tensors)
+    save_file(tensors, folder / files.TENSORS)
+    return Apply({"adapter": str(folder), "model": trained.model})
+
+
+def test_without_what_was_trained_it_is_damaged(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ClipkitError, match="broken is damaged: it lacks"):
-        Apply({"adapter": str(broken), "model": trained.model}).setup()
+        damaged(trained, tmp_path / "broken", lambda tensors: tensors.pop(first(tensors))).setup()
+
+
+@only("lora", "svd")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda tensors: {first(tensors): tensors[first(tensors)][..., :-1].copy()},
+            "broken is damaged: .* and the model takes float32",
+        ),
+        (
+            lambda tensors: {first(tensors): tensors[first(tensors)][None]},
+            "broken is damaged: .* and the model takes float32",
+        ),
+        (lambda tensors: {first(tensors): tensors[first(tensors)].astype(np.int16)}, "broken is damaged: .* is int16"),
+        (
+            lambda tensors: {"state.visual.conv1.weight.d": np.ones(3, np.float32)},
+            "broken is damaged: the model has no weight for",
+        ),
+        (lambda tensors: {name: np.full_like(value, 3e38) for name, value in tensors.items()}, "not finite"),
+        (
+            lambda tensors: {first(tensors): np.full_like(tensors[first(tensors)], np.nan)},
+            "broken is damaged: it holds what is not finite",
+        ),
+    ],
+    ids=["short", "deep", "whole numbers", "no such weight", "huge", "nan"],
+)
+def test_arrays_that_do_not_fit_the_model_are_named(
+    trained: Trained, tmp_path: Path, damage: Callable[[Tensors], Tensors], said: str
+) -> None:
+    with pytest.raises(ClipkitError, match=said):
+        damaged(trained, tmp_path / "broken", lambda tensors: tensors.update(damage(tensors))).setup()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from clipkit.methods.adapters.lowrank import LowRanks
+    from clipkit.methods.adapters.towers import Weight
 
 
 @dataclass(kw_only=True)
@@ -37,19 +38,18 @@ class Lora(WeightAdapter):
     mlp: bool = param(False, "update the layers' MLPs too")
 
     def _wrap(self, model: nn.Module, task: Task) -> LowRanks:
-        from clipkit.methods.adapters import towers
         from clipkit.methods.adapters.lowrank import LowRanks
 
         if not self.dropout < 1:
             raise UsageError(f"dropout of lora is below 1, not {self.dropout:g}: something must be left to learn from")
-        places = towers.weights(model, self.encoder, {"qkv", "mlp"} if self.mlp else {"qkv"})
-        return LowRanks(places, self.r, self.alpha / self.r, self.dropout, task.seed)
+        return LowRanks(self._places(model), self.r, self.alpha / self.r, self.dropout, task.seed)
 
     def _deltas(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        import torch
+        from clipkit.methods.adapters.lowrank import deltas
 
-        for name, down in self.state_.items():
-            address, _, which = name.rpartition(".")
-            if which == "A":
-                up = self.state_[f"{address}.B"]
-                yield address, self.alpha / self.r * torch.from_numpy(up).double() @ torch.from_numpy(down).double()
+        return deltas(self._places(model), self.state_, self.r, self.alpha / self.r)
+
+    def _places(self, model: nn.Module) -> list[Weight]:
+        from clipkit.methods.adapters.towers import weights
+
+        return weights(model, self.encoder, {"qkv", "mlp"} if self.mlp else {"qkv"})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from clipkit.methods.adapters.towers import Weight
+from clipkit.methods.adapters.towers import Weight, check
 from clipkit.stream.hashing import ticket
 
 
@@ -60,6 +61,18 @@ class LowRanks:
         """Without dropout from here on."""
         for update in self._held.values():
             update.eval()
+
+
+def deltas(
+    places: Sequence[Weight], state: Mapping[str, np.ndarray], r: int, scale: float
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """scale * B A by address, in f64. state: as `LowRanks.state` has it. Raises ValueError where it doesn't fit."""
+    addresses = {address: tuple(rows.shape) for place in places for address, rows in place.parts()}
+    shapes = {f"{address}.A": (r, wide) for address, (_, wide) in addresses.items()}
+    check(state, shapes | {f"{address}.B": (high, r) for address, (high, _) in addresses.items()})
+    for address in addresses:
+        up, down = (torch.from_numpy(state[f"{address}.{which}"]).double() for which in "BA")
+        yield address, scale * up @ down
 
 
 def _added(updates: Sequence[LowRank]) -> Callable[..., torch.Tensor]:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clipkit.errors import ClipkitError
-from clipkit.methods.adapters.towers import Weight
+from clipkit.methods.adapters.towers import Weight, check
 from clipkit.stream.engine import available_cores
 
 
@@ -62,12 +61,8 @@ def factors(places: Sequence[Weight]) -> dict[str, tuple[torch.Tensor, torch.Ten
 
 
 def deltas(places: Sequence[Weight], state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, torch.Tensor]]:
-    """U diag(d) V^T by address. state: d by address, with `.d` behind it. Raises ClipkitError where they don't fit."""
-    for place in places:
-        for address, rows in place.parts():
-            change = state.get(f"{address}.d")
-            if change is None or change.shape != (min(rows.shape),):
-                raise ClipkitError(f"the adapter has no singular values for {address}", "is it of another model?")
+    """U diag(d) V^T by address. state: as `SingularValues.state` has it. Raises ValueError where it doesn't fit."""
+    check(state, {f"{address}.d": (min(rows.shape),) for place in places for address, rows in place.parts()})
     for address, (left, right) in factors(places).items():
         yield address, left * torch.from_numpy(state[f"{address}.d"]).to(left) @ right
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from clipkit.methods.adapters.singular import SingularValues
+    from clipkit.methods.adapters.towers import Weight
 
 
 @dataclass(kw_only=True)
@@ -33,13 +34,16 @@ class Svd(WeightAdapter):
     lr: float = param(5e-4, "learning rate, falling to 1e-6 along a cosine", low=0)
 
     def _wrap(self, model: nn.Module, task: Task) -> SingularValues:
-        from clipkit.methods.adapters import towers
         from clipkit.methods.adapters.singular import SingularValues
 
-        return SingularValues(towers.weights(model, self.encoder, {"qkv", "out", "mlp"}))
+        return SingularValues(self._places(model))
 
     def _deltas(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        from clipkit.methods.adapters import towers
         from clipkit.methods.adapters.singular import deltas
 
-        return deltas(towers.weights(model, self.encoder, {"qkv", "out", "mlp"}), self.state_)
+        return deltas(self._places(model), self.state_)
+
+    def _places(self, model: nn.Module) -> list[Weight]:
+        from clipkit.methods.adapters.towers import weights
+
+        return weights(model, self.encoder, {"qkv", "out", "mlp"})

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from clipkit.errors import ClipkitError, UsageError
+from clipkit.errors import UsageError
 from clipkit.methods.adapters.data import Task
 
 if TYPE_CHECKING:
@@ -102,19 +102,28 @@ def _tower(model: Any, tower: str) -> str:
     return type(getattr(module, "trunk", module)).__name__
 
 
+def check(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless an adapter's arrays, from a file perhaps, are f32 and these: no more, no less."""
+    for name, shape in shapes.items():
+        if name not in state:
+            raise ValueError(f"it lacks {name}")
+        found = state[name]
+        if found.shape != shape or found.dtype != np.float32:
+            raise ValueError(f"{name} is {found.dtype} {list(found.shape)}, and the model takes float32 {list(shape)}")
+    if unknown := state.keys() - shapes.keys():
+        raise ValueError(f"the model has no weight for {min(unknown)}")
+
+
 def add(model: nn.Module, deltas: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Add to weights, by address, in place. Raises ClipkitError for an address or a shape that the model has not."""
+    """Add to weights, by address, in place. Raises ValueError where the sum is not finite."""
     held = dict(model.named_parameters())
     with torch.no_grad():
         for address, delta in deltas:
             name, _, block = address.partition("/")
-            if name not in held or block not in ("", *BLOCKS):
-                raise ClipkitError(f"the model has no weight {address}", "is the adapter of another one?")
             rows = held[name].chunk(len(BLOCKS))[BLOCKS.index(block)] if block else held[name]
-            if rows.shape != delta.shape:
-                said = f"{address} is {tuple(rows.shape)} in the model, {tuple(delta.shape)} in the adapter"
-                raise ClipkitError(said, "is the adapter of another one?")
             rows += delta.to(rows)
+            if not rows.isfinite().all():
+                raise ValueError(f"{address} is not finite with it")
 
 
 def class_loss(

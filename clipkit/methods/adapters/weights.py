@@ -98,7 +98,7 @@ class WeightAdapter(Adapter):
     def attach(self, encoder: Encoder) -> Encoder:
         """The encoder with `blend` of what was learned in its weights; itself where that changes nothing.
 
-        Raises UsageError for a model that is not open_clip's, ClipkitError for one of other shapes.
+        Raises UsageError for a model that is not open_clip's, ValueError where what was learned doesn't fit it.
         """
         from clipkit.methods.adapters import towers
 
@@ -115,7 +115,7 @@ class WeightAdapter(Adapter):
         raise NotImplementedError
 
     def _deltas(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        """What `state_` adds to the weights of the original model: addresses and matrices."""
+        """What `state_` adds to the weights of the original model: addresses and matrices. Raises ValueError."""
         raise NotImplementedError
 
     def _logits(self, features: Features) -> np.ndarray:
