@@ -9,6 +9,7 @@ import numpy as np
 
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import Samples, blocks
+from clipkit.methods.adapters.lbfgs import minimise
 from clipkit.methods.adapters.moments import Axes, principal
 from clipkit.methods.adapters.tuning import Axis, tune
 
@@ -98,8 +99,6 @@ class _Path:
         return added
 
     def _fitted(self, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        from scipy.optimize import minimize
-
         penalty = strength * self.space.size
         # Steps are taken in units in which the curvature is about one on every axis: few are needed then.
         curvature = 0.25 / self.classes
@@ -114,10 +113,9 @@ class _Path:
         if self.found:
             near = min(self.found, key=lambda known: abs(np.log(known / strength)))
             start = np.vstack(self.found[near]) / unit
-        options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": 1e-6, "ftol": 1e-13, "maxls": 50}
-        result = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-        self.steps += int(result.nit)
-        solved = unit * result.x.reshape(shape)
+        found, steps = minimise(loss, start.ravel(), steps=_STEPS, slope_below=1e-6, fall_below=1e-13)
+        self.steps += steps
+        solved = unit * found.reshape(shape)
         return solved[:-1], solved[-1]
 
     def _loss(self, weights: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
