@@ -22,33 +22,26 @@ _TEXTS: Final = 16  # times that its text counts among them
 @dataclass(kw_only=True)
 class Gda(Adapter):
     """Gaussians with one covariance for all classes (Wang et al., "A Hard-to-Beat Baseline for Training-free CLIP-based
-    Adaptation", ICLR 2024).
+    Adaptation", ICLR 2024), beside the zero-shot logits:
 
-    logits = zero-shot + alpha * unit * (f @ W + b) with w_c = P mu_c, b_c = -1/2 mu_c' P mu_c. mu_c: class means.
-    P = (S + tr(S) / (n - 1) I)^-1: the inverse of the covariance S within classes, shrunk as in the paper, over n
-    samples of which each augmented view is one. It is solved for in f64, in n or d dimensions, whichever are fewer.
+        zero-shot + alpha * unit * (f @ W + b),   w_c = P mu_c,   b_c = -1/2 mu_c' P mu_c
 
-    The paper's inverse is d / (n - 1) times P, so its alpha has another best value for each n and d. Ours counts in a
-    unit under which 1 suits all of them, the log posterior of a new image, and `facts_` has the alpha that the paper
-    would give for it. S is too small by (m - C) / m, as C means were taken out of m images. Means of K = m / C images
-    are uncertain: distances between them are partly noise, of which only the part `signal` is not. With a Gaussian
-    prior for the means that gives unit = signal * (m - C) / m / (1 + signal / K). The signal is estimated by leaving
-    out one image at a time, in closed form (`Shrunk.signal`). Where more than half of the classes have a single image,
-    that is unknown, and what views say of S would make it far too small: S is then taken around the mean of all
-    samples, and the unit is such that over the class means these logits have half the variance of zero-shot logits.
+    mu_c: class means. P = (S + tr(S) / (n - 1) I)^-1: the inverse of the covariance S within classes, shrunk as in the
+    paper, over n samples of which each augmented view is one; solved for in n or d dimensions, whichever are fewer.
 
-    Unequal counts: S pools all samples, and classes are equally probable beforehand, as in the original. With prior =
-    "empirical", for use where classes are as frequent as in the support, log (m_c + 1) / (m + C) is added to the logits
-    (not inside of b, where alpha would multiply it: how probable a class is doesn't hang on how far S is trusted).
-
-    Classes without an image (the paper's base-to-new): mu_c is the mean of the 64 samples with the highest zero-shot
-    logit for it and of 16 copies of its text feature, and S is taken of those samples around that text feature. On the
-    backbone's features there is no text: mu_c is the mean of the 64 alone, and S is taken around it. The original has a
-    model of its own for new classes, where P is the mean of their inverses; here all classes stand in one, and P is the
-    mean over them all, each class with images giving the pooled one.
-
-    The original chooses alpha for ImageNet on the test set; here it is chosen on validation data (at most 1 where some
-    class has no image even there), and else 1.
+    Where ours differs:
+    - The paper's inverse is d / (n - 1) times P, so its alpha has another best value for each n and d. In our unit 1
+      suits all of them (`_posterior`); `facts_` has the alpha that the paper would give for it.
+    - Where more than half of the classes have a single image, S is taken around the mean of all samples, and the unit
+      is another (`_quieter`): within a class nothing is known then, and what views say of S makes it far too small.
+    - prior = "empirical", for use where classes are as frequent as in the support, adds log (m_c + 1) / (m + C), of m_c
+      images among m, to the logits; not inside of b, where alpha would multiply it.
+    - For a class without an image (base-to-new) mu_c is, as in the paper, the mean of the 64 samples with the highest
+      zero-shot logit for it and of 16 copies of its text, around which their S is taken; on backbone features, which
+      have no text, of the 64 alone. There new classes have a model of their own; here all stand in one, where P is the
+      mean over all classes, each class with images giving the pooled one.
+    - alpha is chosen on validation data, not on the test set (theirs for ImageNet), and is at most 1 where some class
+      has no image even there.
     """
 
     name: ClassVar[str] = "gda"
@@ -215,7 +208,12 @@ def _nearest(support: Samples, label: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _posterior(support: Samples, pooled: Shrunk) -> float:
-    """What makes the Gaussians' logits those of a new image: for S and for means that were estimated."""
+    """The unit in which the Gaussians' logits are the log posterior of a new image.
+
+    S is too small by (m - C) / m, as C means were taken out of m images. Means of K = m / C images are uncertain: of
+    the distances between them only the part `signal` is no noise. With a Gaussian prior for the means that makes
+    signal * (m - C) / m / (1 + signal / K).
+    """
     images, classes = len(support), np.count_nonzero(support.counts)
     if support.views > 1:  # views of one picture are not independent: ask the plain ones
         plain = support.plain.of(support.task.space)
