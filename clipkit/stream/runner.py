@@ -85,12 +85,11 @@ class _Run:
         sink: sinks.Sink | None,
         open_output: Callable[[str], sinks.Sink] | None,
     ) -> None:
-        self.stage, self.source, self.options = stage, source, options
+        self.stage, self.source = stage, source
+        self.options = replace(options, resume=True) if options.retry_failed else options
         self.counts = Counts()
         self.reused = 0
         self.started = time.monotonic()
-        if options.retry_failed:
-            self.options = replace(options, resume=True)
         self.policy = policy(stage, options.on_error)
         self.summarises = isinstance(stage, WholeStage) and stage.summarises  # nothing else is written then
         self.journal: Journal | None = None
@@ -360,7 +359,8 @@ class _Run:
         with contextlib.suppress(OSError):
             self._close_journal(over=over)
         if kept and isinstance(error, KeyboardInterrupt | Terminated):
-            self._say(f"clipkit {self.stage.verb}: stopped; go on with: {resume_command(sys.argv)}")
+            only = "only what it has read is kept; " if isinstance(self.stage, WholeStage) else ""
+            self._say(f"clipkit {self.stage.verb}: stopped; {only}go on with: {resume_command(sys.argv)}")
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
             error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first
 

@@ -263,6 +263,7 @@ def test_a_signal_in_the_first_pass_stops_cleanly(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143 and b"--resume" in err and b"Traceback" not in err
+    assert b"only what it has read is kept" in err, "what it learns from all begins anew, a training above all"
     assert not out.exists() and not (tmp_path / "o.part").exists()
     assert finish(str(source), str(out), "--resume") == 3
 
