@@ -17,12 +17,14 @@ import torch
 from torch.nn import functional
 
 from clipkit.errors import ClipkitError, UsageError
-from clipkit.methods.adapters import files, selection, towers
+from clipkit.methods.adapters import files, selection, towers, weights
 from clipkit.methods.adapters.data import Features
 from clipkit.methods.adapters.finetune import watching
 from clipkit.methods.adapters.lora import Lora
 from clipkit.methods.adapters.lowrank import LowRanks
 from clipkit.methods.adapters.selection import Selection
+from clipkit.methods.adapters.svd import Svd
+from clipkit.methods.adapters.weights import WeightAdapter
 from clipkit.models.load import load
 from tests.methods.adapters.tower_tasks import (
     PROMPTS,
@@ -87,6 +89,65 @@ def test_every_q_k_and_v_of_both_towers_and_nothing_else_is_updated() -> None:
     downs = [value for name, value in held.items() if name.endswith("A")]
     assert all(0.8 / 8 < value.abs().max() <= 1 / 8 for value in downs), "uniform within 1 / sqrt(64)"
     assert not torch.equal(downs[0], downs[1])
+
+
+def test_updates_of_mlps_begin_within_their_inputs_width() -> None:
+    held = wrapped("tiny-vit", mlp=True)[1].state()
+    for name, wide in (("c_fc", 64), ("c_proj", 256)):
+        value = held[f"transformer.resblocks.0.mlp.{name}.weight.A"]
+        assert value.shape == (2, wide) and 0.8 * wide**-0.5 < value.abs().max() <= wide**-0.5
+
+
+@pytest.mark.parametrize(("method", "lr"), [(Lora, 2e-4), (Svd, 5e-4)])
+def test_the_settings_of_the_papers(method: type[WeightAdapter], lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fit asks of the training loop, whose AdamW and cosine test_finetune.py holds."""
+    asked: dict[str, Any] = {}
+
+    def train(_: Any, __: Any, ___: Any, **settings: Any) -> list[float]:
+        asked.update(settings)
+        return [0.0]
+
+    monkeypatch.setattr(weights, "train", train)
+    method().fit(samples("tiny-vit", 2))
+    schedule = {"steps": 1000, "lr": lr, "min_lr": 1e-6}
+    assert asked == {**schedule, "weight_decay": 1e-2, "batch_size": 32, "device": "cpu"}
+    assert Lora().params.items() >= {"r": 2, "alpha": 1.0, "dropout": 0.25, "encoder": "both", "mlp": False}.items()
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_the_loss_is_cross_entropy_of_scale_f_t(text: bool) -> None:
+    """In float64: -log softmax(scale * f . t) of the label; t is the model's as it is now where the texts are trained,
+    the mean of each class's prompts."""
+    given = samples("tiny-vit", 2)
+    model: Any = encoder("tiny-vit").module()
+    same: Any = encoder("tiny-vit").module()
+    loss = towers.class_loss(model, encoder("tiny-vit"), given.task, text=text)
+    with torch.no_grad():
+        for each in (model, same):  # as they are now they have other texts
+            each.ln_final.weight.add_(torch.linspace(-0.5, 0.5, 64))
+        pixels = torch.from_numpy(stacked(given))
+        found = float(loss(pixels, torch.from_numpy(given.labels)))
+        images = same.encode_image(pixels, normalize=True).double().numpy()
+        told = [same.encode_text(encoder("tiny-vit").tokenize(prompts)).double().numpy() for prompts in PROMPTS]
+    means = np.stack([_mean(rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in told])
+    assert np.abs(means - given.task.text).max() > 0.01
+    logits = given.task.scale * images @ (means if text else given.task.text.astype(np.float64)).T
+    mass = np.log(np.exp(logits).sum(axis=1))
+    assert found == pytest.approx((mass - logits[range(6), given.labels]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("tower", ["vision", "text", "both"])
+def test_the_texts_are_computed_anew_where_their_tower_is_trained(tower: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    real = towers.class_loss
+
+    def class_loss(*args: Any, text: bool) -> Any:
+        made.append(text)
+        return real(*args, text=text)
+
+    monkeypatch.setattr(towers, "class_loss", class_loss)
+    Lora(steps=1, encoder=tower).fit(samples("tiny-vit", 1))
+    assert made == [tower != "vision"]
 
 
 @pytest.mark.parametrize(("tower", "prefix"), [("vision", "visual."), ("text", "transformer.")])
