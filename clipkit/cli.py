@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import math
 import os
+import signal
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -46,8 +47,11 @@ def _leave(code: int) -> NoReturn:
     """End the process without taking Python apart, once all output is flushed or renamed.
 
     That would cost 60 ms where a model is loaded, and it aborts where a run that stopped early has left its reader in
-    a read of stdin, which nothing can wake. What asked to be run at exit is run.
+    a read of stdin, which nothing can wake. What asked to be run at exit is run; another Ctrl-C ends that, without a
+    traceback.
     """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     atexit._run_exitfuncs()
     with contextlib.suppress(AttributeError, OSError, ValueError):
         sys.stdout.flush()

@@ -98,5 +98,5 @@ def run(
     reads = {"SOURCE": io.sources} | {f"--{split}": sources for split, sources in more.items()}
     written = sink(stage, io.out, table=not io.json)
     code = pipeline.stream(stage, io, records=records, reads=reads, sink=written)
-    written.require_written()
+    written.require_done()
     return code

@@ -24,6 +24,7 @@ class AdapterSink:
     def __init__(self, save: Callable[[], None], *, table: bool) -> None:
         self._save, self._table = save, table
         self._line = b""
+        self._unheard: OSError | None = None
 
     def write(self, line: bytes, origin: str) -> None:
         """Take the summary."""
@@ -32,8 +33,11 @@ class AdapterSink:
     def flush(self) -> None:
         """Nothing is said before the adapter is written."""
 
-    def require_written(self) -> None:
-        """Raise ClipkitError where no record had anything to learn from: how they failed has been told by then."""
+    def require_done(self) -> None:
+        """Once the run is over, and has told how records failed: raise ClipkitError where none had anything to learn
+        from, OSError where nobody took what was said of the adapter."""
+        if self._unheard:
+            raise self._unheard
         if not self._line:
             hint = (
                 "each needs a field label; --label-from folder takes it from the path, --rejects FILE has what failed"
@@ -44,6 +48,12 @@ class AdapterSink:
         if not self._line:
             return
         self._save()
+        try:
+            self._say()
+        except OSError as error:  # the run is done all the same: there is nothing to go on with
+            self._unheard = error
+
+    def _say(self) -> None:
         if sys.stdout is None:
             return
         if self._table and sys.stdout.isatty():

@@ -18,7 +18,7 @@ from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.models.base import Encoder
 from clipkit.stages.adapter_report import AdapterSink, lines
 from clipkit.stages.labelled_images import LabelledImages
-from clipkit.stages.support import OTHER, SUPPORT, TEST, VALIDATION, Gathered, Head, gather, of_class
+from clipkit.stages.support import OTHER, SUPPORT, TEST, VALIDATION, Gathered, Head, gather, listed, of_class
 from clipkit.stages.update_adapter import UpdateAdapter
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
@@ -74,6 +74,7 @@ class TrainAdapter(LabelledImages):
         gathered = self._gathered = gather(self.layout.heads(rows), self.labels.names if self.labels else None)
         task = self.task(self.labels or Labels(gathered.classes))
         support, validation, test, other = (gathered.heads[role] for role in (SUPPORT, VALIDATION, TEST, OTHER))
+        _check_classes(gathered)
         sets = experiment.Sets(
             self.samples(rows, task, self._drawn(support, task), self.config["views"]),
             self.samples(rows, task, validation) if validation else None,
@@ -192,6 +193,17 @@ def seen_by(encoder: Encoder, samples: Samples) -> Samples:
         here = range(start, min(start + encoder.batch_size, len(samples)))
         joint[here.start : here.stop] = encoder.encode_images([pictures.pixels(row) for row in here])[0]
     return replace(samples, task=task, features=Features(joint), views=1)
+
+
+def _check_classes(gathered: Gathered) -> None:
+    """Say which classes have no image. Raises ClipkitError where no other class is there to be forgotten."""
+    learned = {head.said.label for head in gathered.heads[SUPPORT]}
+    if missing := [name for name in gathered.classes if name not in learned]:
+        gathered.notices.append(f"no training image of {listed(missing)}")
+    other = _classes(gathered.heads[OTHER])
+    if other and not set(other) - set(gathered.classes):
+        said = f"all images for forgetting are of classes that are learned: {listed(other)}"
+        raise ClipkitError(said, "name images of other classes, or leave --forgetting out")
 
 
 def _classes(heads: Sequence[Head]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,15 @@ def test_the_names_of_a_sister_verb(capsys: pytest.CaptureFixture[str], words: s
     err = capsys.readouterr().err
     for flag in ("--labels?", "--concepts?"):
         assert (f"Did you mean {flag}" in err) == (flag == meant), err
+
+
+def test_another_ctrl_c_while_it_leaves_is_no_traceback() -> None:
+    script = """if True:
+        import atexit, os, signal, sys
+        from clipkit import cli
+        atexit.register(os.kill, os.getpid(), signal.SIGINT)
+        sys.argv = ["clipkit", "--version"]
+        cli.main()
+    """
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and not done.stderr and done.stdout.startswith("clipkit")

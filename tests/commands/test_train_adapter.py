@@ -145,6 +145,18 @@ def test_features_of_a_store_instead_of_images(here: Path, clipkit: Any) -> None
     assert both(here / "alone") == both(here / "named")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize(("to", "code"), [("closed", 141), ("/dev/full", 1)])
+def test_once_the_adapter_is_there_nobody_need_hear_of_it(here: Path, to: str, code: int) -> None:
+    command = [sys.executable, "-P", "-m", "clipkit", "train-adapter", "train", "--method", "ridge", "-o", "my.adapter"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") if to == "closed" else open(to, "wb") as out:
+        done = subprocess.run(command, cwd=here, stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr and "--resume" not in done.stderr
+    assert sorted(os.listdir(here)) == ["manifest.jsonl", "my.adapter", "others", "test", "train"]
+
+
 def test_a_folder_of_splits_is_learned_from_and_measured_on_as_its_folders_say(here: Path, clipkit: Any) -> None:
     (here / "photos").mkdir()
     for name in ("train", "test"):
@@ -181,6 +193,8 @@ def test_labels_as_a_list_fix_the_classes_and_their_order(here: Path, clipkit: A
     (here / "more.txt").write_text("\n".join([*KINDS, "a cow"]))
     done = clipkit("train-adapter", "train", "--labels", "@more.txt", "-o", "other", "--method", "prototypes")
     assert done.code == 2 and "no image of 'a cow'" in done.stderr
+    done = clipkit("train-adapter", "train", "--labels", "@more.txt", "-o", "other")
+    assert done.code == 0 and "no training image of 'a cow'" in done.stderr
 
 
 def test_on_a_terminal_a_table_and_what_to_do_next(here: Path) -> None:
@@ -237,6 +251,7 @@ def test_all_methods_are_in_the_help(clipkit: Any) -> None:
         (["-o", "x", "--labels", "cats"], "nothing to tell apart"),
         (["-o", "x", "--shard", "1/2"], "a part cannot decide for the whole"),
         (["-o", "x", "--val", "-", "--test", "-"], "standard input (-) is named twice"),
+        (["-o", "x", "--forgetting", "train"], "of classes that are learned: 'a plain, flat one'"),
         (["-o", "x", "--update", "nowhere"], "there is no such folder"),
         (["-o", "x", "--update", "y", "--method", "gda"], "--update is for the method prototypes"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,24 @@ def test_through_the_model(method: str, settings: list[str], tiny_model: str, ph
     assert said["selection"][0]["on"] == ("held-out" if method == "coop" else "fixed"), (
         "nothing is trained twice for show"
     )
+
+
+def test_who_waits_for_a_training_sees_which_step_it_is_at_and_then_what_to_type(
+    tiny_model: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Watched(TrainAdapter):
+        def __setattr__(self, name: str, value: Any) -> None:
+            seen.append(re.sub(r"[0-9.]+$", "N", value)) if name == "doing" else None
+            super().__setattr__(name, value)
+
+    config = {"method": "coop", "settings": ["epochs=1", "length=2", "crops=0"], "model": tiny_model, "seeds": 2}
+    two = [record for record in records(photos, 2) if record["label"] != "plain"]
+    stage = Watched(config, {"adapter": "my adapter"})
+    list(api.run(stage, two))
+    assert seen == ["step 1 of 1, loss N", "training 2, step 1 of 1, loss N"]
+    assert stage.results[-1] == f"use it: clipkit apply 'my adapter' SOURCE --model {tiny_model}"
 
 
 def test_needing_the_model_lite_is_refused(photos: Path) -> None:
