@@ -23,6 +23,7 @@ CLASSES = ("stripes", "noise", "plain")
 SHOTS = 4
 FROM_FEATURES = [entry.name for entry in ADAPTERS if entry.name not in ("coop", "lora", "svd")]
 NOT_LINEAR = ("tip", "tip-f", "clip-adapter")
+FEW = {"tip-f": {"epochs": 2}, "clip-adapter": {"epochs": 20}}  # what is trained need not be trained well here
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -47,11 +48,17 @@ def lite() -> Encoder:
 
 def features(paths: list[Path]) -> Features:
     """Of pictures, joint and backbone."""
-    joint, behind = lite().encode_images([lite().preprocess(decode(p.read_bytes())) for p in paths], backbone=True)
+    return _features(tuple(path.read_bytes() for path in paths))
+
+
+@cache
+def _features(pictures: tuple[bytes, ...]) -> Features:
+    joint, behind = lite().encode_images([lite().preprocess(decode(data)) for data in pictures], backbone=True)
     assert behind is not None
     return Features(joint, unit(behind))
 
 
+@cache
 def task(space: Literal["joint", "backbone"] = "backbone") -> Task:
     text = classifier(lite(), Labels(CLASSES), lite().default_templates)
     prompts = tuple((lite().default_templates[0].replace("{}", name),) for name in CLASSES)
@@ -59,11 +66,16 @@ def task(space: Literal["joint", "backbone"] = "backbone") -> Task:
 
 
 def fitted(method: str, paths: list[Path], space: Literal["joint", "backbone"] = "backbone") -> Adapter:
-    """An adapter of a method, from its defaults, on pictures that `pictures` made."""
-    names = [path.stem for path in paths]
+    """An adapter of a method, from its defaults but for `FEW`, on pictures that `pictures` made. Not to be changed."""
+    return _fitted(method, tuple((path.stem, path.read_bytes()) for path in paths), space)
+
+
+@cache
+def _fitted(method: str, pictures: tuple[tuple[str, bytes], ...], space: Literal["joint", "backbone"]) -> Adapter:
+    names, seen = [name for name, _ in pictures], _features(tuple(data for _, data in pictures))
     labels = np.array([CLASSES.index(name.partition("-")[0]) for name in names])
-    adapter: Adapter = ADAPTERS.get(method)()
-    return adapter.fit(Samples(task(space), labels, features(paths), names=names))
+    adapter: Adapter = ADAPTERS.get(method)(**FEW.get(method, {}))
+    return adapter.fit(Samples(task(space), labels, seen, names=names))
 
 
 def saved(method: str, paths: list[Path], folder: Path, space: Literal["joint", "backbone"] = "backbone") -> Path:

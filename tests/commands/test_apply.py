@@ -86,6 +86,7 @@ def test_warm_is_cold(here: Path, clipkit: Runner) -> None:
     assert cold.code == 0 and cold.stdout == filling.stdout == warm.stdout
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(here: Path, tmp_path: Path, clipkit: Runner) -> None:
     words = ["apply", str(here / "parts.adapter"), "--root", str(here), "--no-cache", "--workers", "1"]
     names = references(here)
