@@ -34,8 +34,13 @@ class Cache:
     classes: int
     unit: bool = True
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Keys of each class, int64 [C]."""
+        return np.bincount(self.labels, minlength=self.classes)
+
     def votes(self, rows: np.ndarray, beta: float) -> np.ndarray:
-        """exp(-beta * (1 - rows . keys)) summed over each class's keys: f64 [n, C], 0 for a class without any.
+        """exp(-beta * (1 - rows . keys)) summed over each class's keys, then evened: f64 [n, C].
 
         rows: f32 [n, d]. A row asked for alone is worked out without BLAS.
         """
@@ -44,6 +49,7 @@ class Cache:
             for keys in blocks(len(self.keys), _KEYS):
                 shares = self._shares(product(rows[some], self.keys[keys]), beta)
                 add_by_class(out[some], shares, self.labels[keys])
+        even(out, self.counts)
         return out
 
     def searcher(self, rows: np.ndarray) -> Callable[[float], np.ndarray]:
@@ -56,6 +62,7 @@ class Cache:
             out = np.zeros((len(rows), self.classes))
             for some in blocks(len(rows), max(1, _CELLS // len(self.keys))):
                 add_by_class(out[some], self._shares(near[some].copy(), beta), self.labels)
+            even(out, self.counts)
             return out
 
         return votes
@@ -81,8 +88,8 @@ class Tip(Adapter):
     here they are chosen on validation data, coarse to fine, and in wider ranges, since features before the projection
     are farther apart. Without validation data alpha is 10 and beta 3, not 1.17 and 1: logits of a model are log-odds
     whatever its scale is, and so one sample counts for about two nats (cosines within a class are 0.15 to 0.25 above
-    the others). Votes are sums, as published: without validation data a class with more samples has more of them,
-    which a small beta makes worse. A class without a sample keeps its zero-shot logit.
+    the others). Votes are sums, as published, where classes have equally many samples; else a class's is its mean times
+    the mean count, so that none is favoured for being larger, and a class without samples has the mean of the others'.
     """
 
     name: ClassVar[str] = "tip"
@@ -129,6 +136,20 @@ class Tip(Adapter):
         logits = self.task_.zero_shot(features)
         logits += self.at("alpha") * self._cache().votes(features.of(self.task_.space), self.at("beta"))
         return logits
+
+
+def even(votes: np.ndarray, counts: np.ndarray) -> None:
+    """Make sums [n, C] over classes of these counts, int64 [C], comparable, in place: see `Tip`."""
+    seen = counts > 0
+    votes *= counts[seen].mean() / np.maximum(counts, 1)
+    votes[:, ~seen] = votes[:, seen].mean(axis=1, keepdims=True)
+
+
+def even_slope(slope: np.ndarray, counts: np.ndarray) -> None:
+    """The gradient by evened votes [n, C] made that by the sums, in place; of no meaning for a class without any."""
+    seen = counts > 0
+    slope[:, seen] += slope[:, ~seen].sum(axis=1, keepdims=True) / np.count_nonzero(seen)
+    slope *= counts[seen].mean() / np.maximum(counts, 1)
 
 
 def add_by_class(out: np.ndarray, shares: np.ndarray, labels: np.ndarray) -> None:

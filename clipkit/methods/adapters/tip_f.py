@@ -11,7 +11,7 @@ import numpy as np
 from clipkit.methods.adapters.base import param
 from clipkit.methods.adapters.data import Samples
 from clipkit.methods.adapters.descent import cross_entropy_slope, descend, drawn_views, in_order, keep_best
-from clipkit.methods.adapters.tip import UNTUNED_ALPHA, UNTUNED_BETA, Cache, Tip, add_by_class
+from clipkit.methods.adapters.tip import UNTUNED_ALPHA, UNTUNED_BETA, Cache, Tip, add_by_class, even, even_slope
 from clipkit.methods.adapters.tuning import Score, score
 
 EPOCHS: Final = 20
@@ -106,10 +106,12 @@ def keys_slope(
     shares -= 1
     shares *= beta
     np.exp(shares, out=shares)
-    shares *= alpha
-    logits = base.copy()
-    add_by_class(logits, shares, labels)
-    shares *= cross_entropy_slope(logits, targets)[:, labels]
-    shares *= beta
+    votes, counts = np.zeros_like(base), np.bincount(labels, minlength=base.shape[1])
+    add_by_class(votes, shares, labels)
+    even(votes, counts)
+    by_votes = cross_entropy_slope(base + alpha * votes, targets)
+    even_slope(by_votes, counts)
+    shares *= by_votes[:, labels]
+    shares *= alpha * beta
     slope: np.ndarray = shares.T @ rows
     return slope

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from clipkit.methods.adapters import tip
+from clipkit.methods.adapters import selection, tip
 from clipkit.methods.adapters.data import Features, Samples, Task, unit
 from clipkit.methods.adapters.tip import Cache, Tip
+from clipkit.methods.adapters.tip_f import TipF
 from clipkit.methods.adapters.tuning import score
 
 
@@ -65,17 +66,38 @@ def test_blocks_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_by_hand() -> None:
-    """The query is the first key and at a right angle to the second: votes 2 and 2 / e; the third class has none."""
+    """The query is the first key and at a right angle to the second: votes 2 and 2 / e; the third has their mean."""
     task = Task(("a", "b", "c"), np.eye(3, dtype=np.float32), 1.0)
     support = Samples(task, np.array([1, 0]), Features(np.eye(3, dtype=np.float32)[[1, 0]]))
     logits = Tip(alpha=2.0, beta=1.0).fit(support).logits(Features(np.eye(3, dtype=np.float32)[:1]))
-    np.testing.assert_allclose(logits, [[1 + 2, 2 / math.e, 0]])
+    np.testing.assert_allclose(logits, [[1 + 2, 2 / math.e, 1 + 1 / math.e]])
 
 
 def test_a_product_above_one_counts_as_one() -> None:
     row = np.full((1, 3), np.float32(0.57735033))  # a little longer than 1
     support = Samples(Task(("a", "b"), row.repeat(2, 0), 1.0), np.array([0]), Features(row))
-    assert Tip(alpha=1.0, beta=1e6).fit(support)._cache().votes(row, 1e6).tolist() == [[1.0, 0.0]]
+    assert Tip(alpha=1.0, beta=1e6).fit(support)._cache().votes(row, 1e6)[0, 0] == 1.0
+
+
+def test_uneven_classes_vote_by_their_means() -> None:
+    """Copies of samples change the mean count alone; a class without any is neither for nor against."""
+    support, query = made(count=4, shots=2), made(seed=1).plain
+    votes = Tip().fit(support)._cache().votes(query.joint, 3.0)
+    uneven = support.take(np.array([0, 1, 0, 1, 0, 1, 2, 3, 6, 7]))  # class 2 is gone
+    got = Tip().fit(uneven)._cache().votes(query.joint, 3.0)
+    wanted = votes / 2 * (6 + 2 + 2) / 3
+    wanted[:, 2] = wanted[:, [0, 1, 3]].mean(axis=1)
+    np.testing.assert_allclose(got, wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1, 16), (16, 2, 2, 0), (0, 8, 8, 8)])
+def test_uneven_and_missing_classes_leave_the_others_a_chance(counts: tuple[int, ...]) -> None:
+    pool, query = made(shots=16), made(seed=99, shots=50)
+    support = pool.take(np.flatnonzero(np.tile(np.arange(16), 4) < np.array(counts)[pool.labels]))
+    before = score(query.task.zero_shot(query.plain), query.labels)[0]
+    for adapter in (Tip(), TipF()):
+        tuned, _ = selection.fit(adapter, support)
+        assert score(tuned.logits(query.plain), query.labels)[0] >= before - 0.03
 
 
 def test_order_is_nothing_and_one_row_is_alone() -> None:
