@@ -176,6 +176,18 @@ def test_epochs_as_published(shots: int, epochs: int) -> None:
     assert _usual(shots) == epochs
 
 
+def test_as_published_besides(encoders: Any) -> None:
+    """Sixteen vectors around 0 by 0.02, names behind them, batches of 32."""
+    published = {"length": 16, "init": None, "position": "end", "csc": False, "lr": 2e-3}
+    assert CoOp().params.items() >= published.items()
+    told: list[tuple[int, int]] = []
+    with watching(lambda step, steps, loss: told.append((step, steps))):
+        adapter = CoOp(epochs=1, lr=0.0).fit(samples(encoders("tiny-vit"), 7))
+    assert told == [(1, 2), (2, 2)], "35 samples are two batches"
+    context = adapter.state_["context"]
+    assert abs(context.mean()) < 0.003 and context.std() == pytest.approx(0.02, rel=0.1)
+
+
 def test_order_of_classes_and_samples(encoders: Any) -> None:
     encoder = encoders("tiny-vit")
     support = samples(encoder, 3)
