@@ -117,10 +117,13 @@ def _shared_files(io: StreamOptions) -> Iterable[tuple[str, str | None]]:
     return (("-o", io.out), ("--rejects", io.rejects), ("--report", io.report))
 
 
-def source(io: InputOptions, verb: str, *, confine: bool = False, label_folders: bool = False) -> Source:
+def source(
+    io: InputOptions, verb: str, *, confine: bool = False, label_folders: bool = False, split_folders: bool = False
+) -> Source:
     """The input that the flags of `io` name; what it notices is said on stderr, unless quiet.
 
-    confine: no caption beside an image is read from outside the root. label_folders: as `SourceOptions` has it.
+    confine: no caption beside an image is read from outside the root. label_folders, split_folders: as
+    `SourceOptions` has them.
     """
     from clipkit.stream.sources import SourceOptions, open_source
 
@@ -136,6 +139,7 @@ def source(io: InputOptions, verb: str, *, confine: bool = False, label_folders:
             limit=io.limit,
             confine=confine,
             label_folders=label_folders,
+            split_folders=split_folders,
         ),
         note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
     )
@@ -153,7 +157,11 @@ def sources_by_split(
 
     if [*(io.sources or ["-"] * (store is None)), *itertools.chain(*more.values())].count("-") > 1:
         raise UsageError("standard input (-) is named twice", "it can be read only once")
-    first = source(io, verb, confine=confine, label_folders=True) if store is None else store_records(store)
+    first: Iterable[Record | BadLine]
+    if store is None:
+        first = source(io, verb, confine=confine, label_folders=True, split_folders=True)
+    else:
+        first = store_records(store)
     parts: list[tuple[str | None, Iterable[Record | BadLine]]] = [(None, first)]
     for split, paths in more.items():
         if paths:

@@ -164,6 +164,8 @@ def test_a_folder_of_splits_is_learned_from_and_measured_on_as_its_folders_say(h
     done = clipkit("train-adapter", "photos", "--method", "ridge", "-o", "my.adapter")
     assert done.code == 0 and "photos/test: images for test, by the folder's name" in done.stderr
     assert json.loads(done.stdout)["images"] == {"train": 18, "test": 6}
+    done = clipkit("train-adapter", "photos/train", "--test", "photos", "--method", "ridge", "-o", "my.adapter")
+    assert json.loads(done.stdout)["images"] == {"train": 18, "test": 24} and "folder's name" not in done.stderr
     quiet = clipkit("train-adapter", "photos", "--method", "ridge", "-o", "my.adapter", "-q")
     assert quiet.code == 0 and not quiet.stderr
 

@@ -136,6 +136,7 @@ def test_a_changed_model_takes_labels_that_it_was_not_trained_on(trained: Traine
     assert {name for name, _ in ours[0]["topk"]} == {"cat", "dog"}
 
 
+@only("lora")
 def test_the_cache_keeps_the_changed_model_apart(trained: Trained, tmp_path: Path) -> None:
     runtime = {"cache": str(tmp_path / "cache"), "cache_bytes": 1 << 30}
     plain = {"model": trained.model, "labels": PROMPTS}

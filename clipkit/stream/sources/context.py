@@ -23,8 +23,8 @@ class SourceOptions:
     null: references on stdin end in NUL, as `find -print0` prints. label_from: None or `folder`.
     dup_ids: `error` or `suffix`. shard: (i, n), 1-based. limit: stop after so many records. confine: captions and
     fields beside an image are read only where they lie inside the root once links are followed. label_folders: images
-    that were found in a folder, or named themselves, and have no label get the folder's name as one;
-    those of a folder's folders train, val and test that hold such folders get that `split`.
+    that were found in a folder, or named themselves, and have no label get the folder's name as one.
+    split_folders: of a folder, what lies in folders of its folders train, val and test gets that `split`.
     """
 
     paths: tuple[str, ...] = ()
@@ -37,6 +37,7 @@ class SourceOptions:
     limit: int | None = None
     confine: bool = False
     label_folders: bool = False
+    split_folders: bool = False
 
 
 @dataclass(slots=True)

@@ -124,7 +124,7 @@ class Source:
             items = labelled(items, self._places)
         elif self._options.label_folders and reading.input.kind in _PICTURES:
             items = labelled(items, self._places, only_missing=True)
-        if self._options.label_folders and reading.input.kind == "folder":
+        if self._options.split_folders and reading.input.kind == "folder":
             items = by_split(items, reading)
         return self._settled(items, reading, index)
 

@@ -313,16 +313,16 @@ def test_folders_named_as_splits_above_those_of_classes_are_splits(
     for typed in ("photos", f"{tmp_path}/photos/"):
         for more in ({}, {"label_from": "folder"}):
             notes: list[str] = []
-            found = read(typed, notes=notes, label_folders=True, **more)
+            found = read(typed, notes=notes, label_folders=True, split_folders=True, **more)
             assert {record.id: (record["label"], record.get("split")) for record in found} == want
             assert [note.split(": ")[1] for note in notes] == [
                 "images for val, by the folder's name",
                 "images for test, by the folder's name",
             ]
     monkeypatch.chdir("photos")
-    assert {record.id: record.get("split") for record in read(".", label_folders=True)}["test/cats/a/2.png"] == "test"
-    assert all("split" not in record for record in read("test", label_folders=True) if record.id != "cats/5.png")
-    assert all("split" not in record for record in read(".") if record.id != "test/cats/5.png")
+    assert {record.id: record.get("split") for record in read(".", split_folders=True)}["test/cats/a/2.png"] == "test"
+    assert all("split" not in record for record in read("test", split_folders=True) if record.id != "cats/5.png")
+    assert all("split" not in record for record in read(".", label_folders=True) if record.id != "test/cats/5.png")
 
 
 def test_records_that_arrive_with_an_error_pass_untouched(photos: Path) -> None:
