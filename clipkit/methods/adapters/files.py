@@ -174,6 +174,10 @@ def check_target(folder: str | Path) -> None:
     for path in (target, part_of(target), aside(target)):
         if path.exists() and not (path / MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
             raise UsageError(f"{path} exists and is not an adapter", "name a new folder with -o")
+        foreign = sorted({file.name for file in path.iterdir()} - {MANIFEST, TENSORS}) if path.is_dir() else []
+        if foreign:
+            hint = "its folder is replaced as a whole: move that away, or name a new folder with -o"
+            raise UsageError(f"{path / foreign[0]} is no part of an adapter", hint)
 
 
 def _manifest(path: Path) -> bytes:

@@ -222,6 +222,14 @@ def test_an_adapter_is_replaced(made: Path) -> None:
     assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing is left beside it"
 
 
+def test_what_somebody_put_into_its_folder_is_not_deleted_with_it(made: Path) -> None:
+    (made / "notes.txt").write_text("mine")
+    before = everything(made)
+    with pytest.raises(UsageError, match=r"notes\.txt is no part of an adapter"):
+        files.save(made, adapter(1), MODEL, {})
+    assert everything(made) == before
+
+
 def test_what_is_no_adapter_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").write_bytes(b"mine")
