@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from clipkit import cli
 from clipkit.errors import ClipkitError
+from clipkit.features.store import Store
 from clipkit.methods.adapters import files
 from clipkit.methods.adapters.head_file import load_head
 from tests.conftest import Runner
@@ -61,6 +62,29 @@ def test_the_product_of_the_file_is_the_adapters_logits(
         f"{read.model.name}@{read.model.digest}",
     )
     assert np.array_equal(read.head.logits(rows), made.adapter.logits(rows))
+
+
+def test_the_formula_in_the_file_with_the_rows_of_a_store_is_what_apply_says(
+    photos: list[Path], adapter: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "feats"
+    assert cli.run(["embed", str(photos[0].parent), "-o", str(store), "--backbone", "--no-cache"]) == 0
+    capsys.readouterr()
+    assert cli.run(["apply", str(adapter), str(photos[0].parent), "--features", str(store)]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    unit = "unit: each row divided by its length"
+    formula = f"logits = unit(joint features) @ joint.T + unit(backbone features) @ backbone.T + bias; {unit}"
+    assert metadata(head)["formula"] == formula
+    ids, tensors = [record["id"] for record in records], load_file(head)
+    logits = tensors["bias"]
+    for name, output in (("joint", "image"), ("backbone", "backbone")):
+        rows = Store(store).features(ids, output).astype(np.float64)
+        logits = logits + rows / np.linalg.norm(rows, axis=1, keepdims=True) @ tensors[name].T
+    found = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found /= found.sum(axis=1, keepdims=True)
+    for record, row in zip(records, found, strict=True):
+        told = dict(record["pred"]["topk"])
+        np.testing.assert_allclose(row, [told[name] for name in CLASSES], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", NOT_LINEAR)

@@ -35,13 +35,15 @@ class SavedHead:
 
 def save_head(path: str, head: Head, classes: tuple[str, ...], model: Mapping[str, Any], via: str) -> None:
     """Write a safetensors file, under its name when it is whole: `joint` and `backbone` (those that it has), `bias`,
-    all f64; in its metadata the classes and the model as JSON.
+    all f64; in its metadata the classes and the model as JSON, and how logits are made.
 
     model: an identity as `describe_identity` gives it.
     """
     parts = {"joint": head.joint, "backbone": head.backbone, "bias": head.bias}
     tensors = {name: np.ascontiguousarray(part, np.float64) for name, part in parts.items() if part is not None}
-    said = {"format": str(FORMAT), "kind": KIND, "via": via}
+    terms = [f"unit({name} features) @ {name}.T" for name in ("joint", "backbone") if name in tensors]
+    formula = f"logits = {' + '.join([*terms, 'bias'])}; unit: each row divided by its length"
+    said = {"format": str(FORMAT), "kind": KIND, "via": via, "formula": formula}
     said |= {"classes": _encoded(list(classes)), "model": _encoded(dict(model))}
     tensors_file.write(path, tensors, said)
 
