@@ -60,6 +60,8 @@ class Adapter:
     After fit: task_ (what it was fitted for), state_ (arrays, all that `logits` needs besides the task), chosen_ (what
     was chosen for parameters that are None), facts_ (what a report says, as JSON).
     blend: 1.0; less mixes the zero-shot logits in, 0 is zero-shot exactly (Wortsman et al., 2022, on outputs).
+    temperature: what the method's logits are divided by, so that their softmax is a probability; `selection.fit` sets
+    it where there is data to fit it on (Guo et al., 2017). It moves no image to another class.
     """
 
     name: ClassVar[str] = ""
@@ -77,6 +79,7 @@ class Adapter:
     chosen_: dict[str, Any] = field(init=False, repr=False, compare=False)
     facts_: dict[str, Any] = field(init=False, repr=False, compare=False)
     blend: float = field(default=1.0, init=False, repr=False)
+    temperature: float = field(default=1.0, init=False, repr=False)
 
     def fit(
         self, support: Samples, validation: Samples | None = None, *, chosen: Mapping[str, Any] | None = None
@@ -94,31 +97,30 @@ class Adapter:
             shown = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise UsageError(f"no image of {shown}: {self.name} needs one of each class", "leave the class out")
         self.task_, self.state_, self.chosen_, self.facts_ = task, {}, dict(chosen or {}), {}
+        self.temperature = 1.0
         self._fit(support, validation if validation is not None and len(validation) else None)
         return self
 
     def logits(self, features: Features) -> np.ndarray:
         """f64 [n, C]. A row asked for alone doesn't depend on a batch, bitwise; softmax gives probabilities."""
         if self.blend == 1.0:
-            return self._logits(features)
+            return self._logits(features) / self.temperature
         before = self.task_.zero_shot(features)
-        return before + self.blend * (self._logits(features) - before) if self.blend else before
+        return before + self.blend * (self._logits(features) / self.temperature - before) if self.blend else before
 
     def fold(self) -> Head | None:
         """The same logits as one linear head; None where they are not linear in the features, or need another model."""
         head = self._head()
-        if head is None or self.blend == 1.0:
-            return head
-        before = self.zero_shot_head()
-        parts = (
-            None if after is None else self.blend * after + ((1 - self.blend) * plain if plain is not None else 0.0)
-            for after, plain in ((head.joint, before.joint), (head.backbone, None), (head.bias, before.bias))
-        )
-        joint, backbone, bias = parts
-        assert bias is not None
-        if joint is None and before.joint is not None:
-            joint = (1 - self.blend) * before.joint
-        return Head(joint, backbone, bias)
+        if head is None:
+            return None
+        own, before = self.blend / self.temperature, 1 - self.blend
+        plain = self.zero_shot_head()
+        joint = None if head.joint is None else own * head.joint
+        if before:
+            assert plain.joint is not None
+            joint = before * plain.joint + (0.0 if joint is None else joint)
+        backbone = None if head.backbone is None else own * head.backbone
+        return Head(joint, backbone, own * head.bias + before * plain.bias)
 
     def attach(self, encoder: Encoder) -> Encoder:
         """The encoder whose features `logits` wants: the given one, unless the method changes weights."""

@@ -59,6 +59,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     space: Space
     seed: int
     model: Model
+    temperature: float = 1.0
     templates: list[str] = []
 
 
@@ -103,6 +104,7 @@ def save(folder: str | Path, adapter: Adapter, identity: Identity, said: Mapping
         "params": adapter.params,
         "chosen": adapter.chosen_,
         "blend": adapter.blend,
+        "temperature": adapter.temperature,
         "classes": list(task.classes),
         "prompts": [list(prompts) for prompts in task.prompts],
         "scale": task.scale,
@@ -146,6 +148,8 @@ def load(folder: str | Path) -> Saved:
         adapter, chosen = cls(**cls.checked(head.params)), cls.checked(head.chosen)
         if not 0 <= head.blend <= 1:
             raise ValueError(f"blend is 0 to 1, not {head.blend:g}")
+        if not 0 < head.temperature < float("inf"):
+            raise ValueError(f"temperature is above 0, not {head.temperature:g}")
         tensors, raw = _tensors(path)
         text = tensors.pop("text")
         if text.ndim != 2 or len(text) != len(head.classes) or len(set(head.classes)) != len(head.classes):
@@ -162,7 +166,8 @@ def load(folder: str | Path) -> Saved:
     prompts = tuple(tuple(texts) for texts in head.prompts)
     adapter.task_ = Task(tuple(head.classes), text, head.scale, head.bias, head.space, prompts, None, head.seed)
     adapter.state_ = {name.removeprefix(_STATE): value for name, value in tensors.items()}
-    adapter.chosen_, adapter.facts_, adapter.blend = chosen, {}, head.blend
+    adapter.chosen_, adapter.facts_ = chosen, {}
+    adapter.blend, adapter.temperature = head.blend, head.temperature
     return Saved(adapter, head.model, said, _digest(data, raw))
 
 

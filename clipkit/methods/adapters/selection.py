@@ -11,7 +11,7 @@ import numpy as np
 
 from clipkit.methods.adapters.base import Adapter
 from clipkit.methods.adapters.data import Samples
-from clipkit.methods.adapters.tuning import score
+from clipkit.methods.adapters.tuning import score, temperature
 from clipkit.stream.hashing import ticket
 
 _MOST = 4  # held out of each class
@@ -54,7 +54,7 @@ def fresh(adapter: A) -> A:
 
 
 def fit(adapter: A, support: Samples, validation: Samples | None = None) -> tuple[A, Selection]:
-    """Fit an adapter, choosing its open parameters on validation data.
+    """Fit an adapter, choosing its open parameters, and then its temperature, on validation data.
 
     Without any, min(4, K / 2) samples are held out of each class, where most classes have K >= 4 (a fit on the rest
     chooses, then one on everything follows with what was chosen); else the untuned defaults hold. A method without
@@ -68,6 +68,7 @@ def explore(adapter: A, support: Samples, validation: Samples | None = None) -> 
     """`fit`, and what is needed to measure the choice."""
     if validation is not None and len(validation):
         adapter.fit(support, validation)
+        adapter.temperature = _temperature(adapter, validation)
         return Explored(adapter, _selected("validation", adapter, validation), ((adapter, validation),))
     kept, held = hold_out(support)
     if not adapter.chooses or not len(held):
@@ -75,9 +76,11 @@ def explore(adapter: A, support: Samples, validation: Samples | None = None) -> 
         return Explored(adapter, Selection("untuned" if adapter.chooses else "fixed", 0, None))
     unseen = support.take(held)
     adapter.fit(support.take(kept), unseen)
+    warmth = adapter.temperature = _temperature(adapter, unseen)
     selection = _selected("held-out", adapter, unseen)
     trial = copy.copy(adapter)  # a fit replaces what an adapter learned and leaves the old as it is
     adapter.fit(support, chosen=adapter.chosen_)
+    adapter.temperature = warmth
     return Explored(adapter, selection, ((trial, unseen),))
 
 
@@ -129,6 +132,12 @@ def ranks(drawn: Sequence[bytes], samples: Samples) -> np.ndarray:
         rank[row] = taken[samples.labels[row]]
         taken[samples.labels[row]] += 1
     return rank
+
+
+def _temperature(adapter: Adapter, samples: Samples) -> float:
+    if samples.features is None or adapter.changes_weights():
+        return 1.0  # a model's own logits have the model's own scale
+    return temperature(adapter.logits(samples.plain), samples.labels)
 
 
 def _selected(on: str, adapter: Adapter, samples: Samples) -> Selection:

@@ -141,6 +141,8 @@ class Tip(Adapter):
 def even(votes: np.ndarray, counts: np.ndarray) -> None:
     """Make sums [n, C] over classes of these counts, int64 [C], comparable, in place: see `Tip`."""
     seen = counts > 0
+    if not seen.any():
+        raise ValueError("its cache holds no image")
     votes *= counts[seen].mean() / np.maximum(counts, 1)
     votes[:, ~seen] = votes[:, seen].mean(axis=1, keepdims=True)
 

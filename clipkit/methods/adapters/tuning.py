@@ -15,6 +15,7 @@ import numpy as np
 Score: TypeAlias = tuple[float, float]  # accuracy, minus cross-entropy: the second decides between equals
 _LEVELS = 2  # of refinement
 _FINE = 5  # points of a finer level
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,36 @@ def _points(axis: Axis) -> np.ndarray:
 def score(logits: np.ndarray, labels: np.ndarray) -> Score:
     """Accuracy, and minus the mean cross-entropy, of logits [n, C]."""
     return accuracy(logits, labels), -cross_entropy(logits, labels)
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """What logits [n, C] are divided by so that their softmax is as probable as it says (Guo et al., "On Calibration
+    of Modern Neural Networks", 2017): the least cross-entropy on samples that were not learned from.
+
+    The truth counts as certain but for 1 / (n + 2), spread over all classes, in the manner of Platt (1999): else a few
+    samples that are all right would ask for certainty. 0.01 to 10,000.
+    """
+    doubt = 1 / (len(labels) + 2)
+
+    def loss(log: float) -> float:
+        divided = logits / np.exp(log)
+        rest = float((np.log(np.exp(divided - divided.max(axis=1, keepdims=True)).sum(axis=1))).mean())
+        rest += float((divided.max(axis=1) - divided.mean(axis=1)).mean())  # against all classes alike
+        return (1 - doubt) * cross_entropy(divided, labels) + doubt * rest
+
+    low, high = np.log(0.01), np.log(1e4)  # the loss has one dip: golden section
+    inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
+    at = [loss(inner[0]), loss(inner[1])]
+    while high - low > 1e-3:
+        if at[0] <= at[1]:
+            high, inner[1], at[1] = inner[1], inner[0], at[0]
+            inner[0] = high - _GOLDEN * (high - low)
+            at[0] = loss(inner[0])
+        else:
+            low, inner[0], at[0] = inner[0], inner[1], at[1]
+            inner[1] = low + _GOLDEN * (high - low)
+            at[1] = loss(inner[1])
+    return float(np.exp((low + high) / 2))
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clipkit.methods.adapters import selection
 from clipkit.methods.adapters.data import Features, Samples, Task
 from clipkit.methods.adapters.prototypes import Prototypes
-from clipkit.methods.adapters.tuning import accuracy, cross_entropy
+from clipkit.methods.adapters.tuning import accuracy, cross_entropy, temperature
 from tests.methods.adapters.synthetic import World
 
 
@@ -67,6 +67,9 @@ def test_with_validation_it_decides_and_nothing_is_held_out() -> None:
     direct = Prototypes().fit(support, validation)
     assert explored.adapter.chosen_ == direct.chosen_
     logits = direct.logits(validation.plain)
+    assert explored.adapter.temperature == temperature(logits, validation.labels)
+    logits = logits / explored.adapter.temperature
+    assert (explored.adapter.logits(validation.plain) == logits).all()
     assert explored.selection == selection.Selection(
         "validation",
         20,
@@ -83,7 +86,9 @@ def test_held_out_chooses_and_a_fit_on_all_follows() -> None:
     explored = selection.explore(Prototypes(), support)
     assert explored.selection.on == "held-out" and explored.selection.samples == 20
     assert explored.adapter.chosen_ == part.chosen_
+    part.temperature = temperature(part.logits(support.take(held).plain), support.labels[held])
     whole = Prototypes(alpha=part.chosen_["alpha"]).fit(support)
+    whole.temperature = part.temperature
     assert (explored.adapter.logits(support.plain) == whole.logits(support.plain)).all()
     ((trial, unseen),) = explored.trials
     assert set(unseen.names) == {support.names[row] for row in held}

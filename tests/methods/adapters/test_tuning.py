@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clipkit.methods.adapters.tuning import Axis, accuracy, cross_entropy, score, tune
+from clipkit.methods.adapters.tuning import Axis, accuracy, cross_entropy, score, temperature, tune
 
 
 def problem(seed: int, rows: int = 60, classes: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,3 +77,24 @@ def test_measures_by_hand() -> None:
     assert cross_entropy(logits + 1000, labels) == pytest.approx(cross_entropy(logits, labels)), "no overflow"
     assert accuracy(np.zeros((1, 2)), np.array([1])) == 0.0, "of equals the first counts"
     assert np.isnan(accuracy(logits[:0], labels[:0])) and np.isnan(cross_entropy(logits[:0], labels[:0]))
+
+
+def test_the_temperature_is_that_of_the_least_smoothed_cross_entropy() -> None:
+    base, _, labels = problem(3)
+    found = temperature(7 * base, labels)
+    assert found == pytest.approx(7 * temperature(base, labels), rel=1e-2)
+    doubt = 1 / (len(labels) + 2)
+    truth = (1 - doubt) * np.eye(5)[labels] + doubt / 5
+
+    def loss(divisor: float) -> float:
+        logits = 7 * base / divisor
+        return float(-(truth * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1).mean())
+
+    assert loss(found) <= min(loss(point) for point in np.geomspace(0.1, 1000, 400)) + 1e-6
+
+
+def test_samples_that_are_all_right_ask_for_no_certainty() -> None:
+    logits = np.eye(4)[np.arange(12) % 4]
+    scaled = logits / temperature(logits, np.arange(12) % 4)
+    assert 0.9 < (np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)).max() < 0.99
+    assert temperature(np.zeros((6, 3)), np.array([0, 1, 2, 0, 1, 2])) > 0, "logits that say nothing"
