@@ -6,7 +6,7 @@ Where the adapter is linear in the features, a safetensors file: its tensors are
 adapter works on, `joint` and `backbone`; its metadata the classes, the model's identity and this formula. The adapter's
 very logits are joint_features @ joint.T + backbone_features @ backbone.T + bias (without the term of a tensor that
 isn't there), of rows divided by their length: backbone features in a store are not of unit length. Where the adapter
-changes the model (lora, svd), a folder with the merged weights, which --model and open_clip load as they load any other.
+changes the model (lora, svd), a folder with the merged weights, which --model and open_clip load as any other.
 
 Example:
 

@@ -70,7 +70,11 @@ def run(
     ] = None,
     features: Features = None,
     update: Annotated[
-        str | None, Option(metavar="ADAPTER", help="prototypes: add these images, and new classes, to an adapter.")
+        str | None,
+        Option(
+            metavar="ADAPTER",
+            help="prototypes: add these images, and new classes, to an adapter; those it has count twice.",
+        ),
     ] = None,
 ) -> ExitCode:
     from clipkit.stages.train_adapter import adapting, sink
@@ -92,8 +96,8 @@ def run(
         "templates": resolve_templates(template),
     }
     config |= {"update": update, "model": model.model if update else config["model"]}
-    stage = adapting(config, pipeline.runtime(io, images, model) | {"adapter": io.out})
     more = {"val": val or [], "test": test or [], "forgetting": forgetting or []}
+    stage = adapting(config, pipeline.runtime(io, images, model) | {"adapter": io.out, "named": more})
     records = pipeline.sources_by_split(io, stage.verb, more, confine=images.confine, store=features if alone else None)
     reads = {"SOURCE": io.sources} | {f"--{split}": sources for split, sources in more.items()}
     written = sink(stage, io.out, table=not io.json)

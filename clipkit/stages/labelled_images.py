@@ -34,7 +34,8 @@ class LabelledImages(EncodingStage, WholeStage):
 
     config: as `open_embedder` takes it; labels (`Labels.to_json`; None: those that are found), templates ([] = the
     model's own), views: of each training image, seed: of these and of all that is random, on: joint or backbone
-    features, None for what suits the model.
+    features, None for what suits the model. runtime: named: split -> the sources that were named for it, by which
+    an empty one is told.
     """
 
     reads: tuple[str, ...] = ("image",)
@@ -118,6 +119,16 @@ class LabelledImages(EncodingStage, WholeStage):
         return made
 
     # What methods are given, of rows.
+
+    def heads(self, rows: Rows) -> list[Head]:
+        """All rows without their features. Raises ClipkitError where sources named for a split gave none."""
+        heads = self.layout.heads(rows)
+        found = {head.said.role for head in heads}
+        for split, sources in self.runtime.get("named", {}).items():
+            if sources and split not in found:
+                hint = f"--rejects FILE has what failed, where something was there; or leave --{split} out"
+                raise ClipkitError(f"no image for {split} in {', '.join(sources)}", hint)
+        return heads
 
     def task(self, labels: Labels) -> Task:
         """The classes, and what the model says of them."""

@@ -33,7 +33,7 @@ class TrainAdapter(LabelledImages):
 
     config: as `LabelledImages` takes it; method: of `clipkit methods adapters`, or auto; settings: NAME=VALUE of its
     parameters; shots: images drawn of each class, None for all; seeds: how many draws are measured.
-    runtime: adapter: what the summary calls the adapter's folder.
+    runtime: as `LabelledImages` takes it; adapter: what the summary calls the adapter's folder.
     """
 
     verb: ClassVar[str] = "train-adapter"
@@ -71,7 +71,7 @@ class TrainAdapter(LabelledImages):
     def learn(self, rows: Rows) -> None:
         if not len(rows):
             return
-        gathered = self._gathered = gather(self.layout.heads(rows), self.labels.names if self.labels else None)
+        gathered = self._gathered = gather(self.heads(rows), self.labels.names if self.labels else None)
         task = self.task(self.labels or Labels(gathered.classes))
         support, validation, test, other = (gathered.heads[role] for role in (SUPPORT, VALIDATION, TEST, OTHER))
         _check_classes(gathered)

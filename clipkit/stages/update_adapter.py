@@ -27,7 +27,7 @@ class UpdateAdapter(LabelledImages):
 
     config: as `LabelledImages` takes it, but model None is the adapter's, and templates [] are those it was made with;
     labels are about the new classes alone; update: the adapter's folder. What was chosen stays: nothing is tuned.
-    runtime: adapter: what the summary calls the new adapter's folder.
+    runtime: as `LabelledImages` takes it; adapter: what the summary calls the new adapter's folder.
     """
 
     verb: ClassVar[str] = "train-adapter"
@@ -57,7 +57,7 @@ class UpdateAdapter(LabelledImages):
     def learn(self, rows: Rows) -> None:
         if not len(rows):
             return
-        heads, old = self.layout.heads(rows), self.saved.adapter.task_
+        heads, old = self.heads(rows), self.saved.adapter.task_
         found = {head.said.label for head in heads if head.said.role == SUPPORT}
         new = tuple(sorted(found - set(old.classes)))
         if self.labels:

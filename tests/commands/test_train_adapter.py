@@ -176,6 +176,17 @@ def test_an_image_that_is_learned_from_and_measured_on_is_told(here: Path, clipk
     assert done.code == 0 and "test images" in done.stderr and "noise/0.png" in done.stderr
 
 
+@pytest.mark.parametrize("split", ["val", "test", "forgetting"])
+def test_a_source_without_an_image_for_what_it_was_named_is_no_silence(split: str, here: Path, clipkit: Any) -> None:
+    (here / "none").mkdir()
+    (here / "broken/noise").mkdir(parents=True)
+    (here / "broken/noise/0.png").write_bytes(b"no picture")
+    for name in ("none", "broken"):
+        done = clipkit("train-adapter", "train", f"--{split}", name, "--method", "ridge", "-o", "my.adapter")
+        assert done.code == 1 and f"no image for {split} in {name}" in done.stderr, done.stderr
+    assert sorted(os.listdir(here)) == ["broken", "manifest.jsonl", "none", "others", "test", "train"]
+
+
 def test_few_images_are_told_and_nothing_is_tuned(here: Path, clipkit: Any) -> None:
     for path in here.glob("train/noise/[1-5].png"):
         path.unlink()
