@@ -64,7 +64,7 @@ def run(
     first = rounds[0]
     adapter, support = first.explored.adapter, first.sets.support
     beside = forgetting.beside(adapter, support, first.sets.validation, sets.other)
-    counts = support.counts[support.counts > 0]
+    counts = support.counts
     report = {
         "method": adapter.name,
         "classes": len(support.task.classes),
@@ -81,6 +81,9 @@ def run(
     if len(candidates) > 1:
         report["tried"] = [candidate.to_json() for candidate in first.tried]
     report["notices"] = _notices(first, sets, shots)
+    if len(seeds) > 1 and (shots is None or not (sets.support.counts > shots).any()):
+        why = "without a number of shots" if shots is None else f"no class has more than {shots} images:"
+        report["notices"].append(f"{why} all {len(seeds)} draws are the same images")
     return Result(adapter, first.explored.selection, report)
 
 
@@ -190,8 +193,12 @@ def _notices(first: _Round, whole: Sets, shots: int | None) -> list[str]:
         notices.append(f"no validation image of {shown}: parameters are chosen at their expense")
     if notice := _contradictions(support):
         notices.append(notice)
-    for name, other in (("validation", whole.validation), ("test", whole.test)):
-        if notice := _leaks(support, other, name):
+    for said, some, name, other in (
+        ("images learned from", support, "validation", whole.validation),
+        ("images learned from", support, "test", whole.test),
+        ("validation images", whole.validation, "test", whole.test),
+    ):
+        if notice := _leaks(said, some, name, other):
             notices.append(notice)
     return notices
 
@@ -207,15 +214,15 @@ def _contradictions(support: Samples) -> str | None:
     return f"labelled twice, as two classes: {_listed(twice)} (equal features)" if twice else None
 
 
-def _leaks(support: Samples, other: Samples | None, name: str) -> str | None:
-    """Images of the support that are among those it is measured on."""
-    if other is None:
+def _leaks(said: str, some: Samples | None, name: str, other: Samples | None) -> str | None:
+    """Images that were learned from or chosen on, and are among those that are to be new."""
+    if some is None or other is None:
         return None
     there = set(_keys(other))
-    leaked = [name for name, key in zip(selection.names(support), _keys(support), strict=False) if key and key in there]
+    leaked = [name for name, key in zip(selection.names(some), _keys(some), strict=False) if key and key in there]
     if not leaked:
         return None
-    return f"{len(leaked)} of the images learned from are among the {name} images (equal features): {_listed(leaked)}"
+    return f"{len(leaked)} of the {said} are among the {name} images (equal features): {_listed(leaked)}"
 
 
 def _keys(samples: Samples) -> list[bytes]:

@@ -127,7 +127,7 @@ def test_images_learned_from_and_measured_on_are_named(sets: Sets) -> None:
     assert sets.test is not None
     leaked = sets.test.take(np.array([3, 5]))
     report = run([Prototypes()], Sets(joined(sets.support, leaked), leaked.take(np.array([1])), sets.test)).report
-    missing, validation, test = report["notices"]
+    missing, validation, test, between = report["notices"]
     assert missing.startswith("no validation image of 'class ")
     assert validation == (
         f"1 of the images learned from are among the validation images (equal features): {leaked.names[1]}"
@@ -135,7 +135,23 @@ def test_images_learned_from_and_measured_on_are_named(sets: Sets) -> None:
     assert test == (
         f"2 of the images learned from are among the test images (equal features): {leaked.names[0]}, {leaked.names[1]}"
     )
+    assert between == (f"1 of the validation images are among the test images (equal features): {leaked.names[1]}")
     assert run([Prototypes()], sets).report["notices"] == []
+
+
+def test_a_class_without_an_image_counts_among_the_fewest() -> None:
+    pool = World(classes=3).samples(4)
+    report = run([Gda()], Sets(pool.take(np.flatnonzero(pool.labels != 1)))).report
+    assert report["samples"] == {"all": 8, "min": 0, "max": 4}
+
+
+@pytest.mark.parametrize(
+    ("shots", "why"),
+    [(None, "without a number of shots"), (12, "no class has more than 12 images:"), (11, "")],
+)
+def test_draws_of_the_same_images_are_told(sets: Sets, shots: int | None, why: str) -> None:
+    notices = run([Prototypes()], sets, shots=shots, seeds=[0, 1]).report["notices"]
+    assert notices == ([f"{why} all 2 draws are the same images"] if why else [])
 
 
 def test_one_picture_with_two_labels_is_named(sets: Sets) -> None:
