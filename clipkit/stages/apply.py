@@ -17,7 +17,7 @@ from clipkit.methods.adapters.folding import model_of, trusted
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
 from clipkit.text.classifier import classifier
-from clipkit.text.labels import Labels
+from clipkit.text.labels import Labels, close_to
 
 _SHOWN = 3  # labels that a message names
 
@@ -126,7 +126,9 @@ class Apply(Predicting):
         templates = tuple(self.config["templates"] or self.encoder.default_templates)
         text = classifier(self.embedder, Labels(others, described), templates)
         self._rest = replace(task, classes=others, text=text)
-        self._said = [f"the adapter doesn't know {_listed(others)}: scored by the model's own logits"]
+        meant = [close for name in others if (close := close_to(name, task.classes)) and close not in self.names]
+        also = f" (it knows {_listed(meant)})" if meant else ""
+        self._said = [f"the adapter doesn't know {_listed(others)}{also}: scored by the model's own logits"]
 
     def _try(self) -> None:
         """Raise ValueError for an adapter whose logits cannot be: every image would fail."""

@@ -9,7 +9,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from clipkit.methods.adapters.data import Features, unit
 from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
+from clipkit.text.labels import close_to
 
 SUPPORT: Final = "train"
 VALIDATION: Final = "val"
@@ -28,6 +28,7 @@ OTHER: Final = "forgetting"  # of other classes: no split that a data set has, b
 ROLES: Final = (SUPPORT, VALIDATION, TEST, OTHER)
 _KNOWN: Final = frozenset(("id", "image", "label", "split", "width", "height", "emb", "scores", "via"))
 _SHOWN: Final = 3  # names in a message
+_KINDS: Final = {str: "an empty text", bool: "a truth value", float: "a decimal", dict: "an object"}
 _VIEWS: Final = struct.Struct("<I")
 
 
@@ -59,9 +60,10 @@ def labelled(record: Record, name: str, classes: Collection[str] | None = None) 
         raise RecordError("bad-split", f"field 'split' is {split!r:.60}", "expected train, val or test")
     role, label = split or SUPPORT, _label(record)
     if classes is not None and role != OTHER and label not in classes:
-        close = get_close_matches(label, classes, 1)
-        hint = f"did you mean {close[0]!r}?" if close else "add it to --labels, or leave the record out"
-        raise RecordError("unknown-label", f"label {label!r} is not one of --labels", hint)
+        close = close_to(label, classes)
+        meant = f", which have {close!r}" if close else ""  # no hint: of many records only the message is shown
+        hint = "name it as its images are labelled, in --labels, or leave the record out"
+        raise RecordError("unknown-label", f"label {label!r} is not one of --labels{meant}", hint)
     image = record.get("image")
     return Labelled(role, label, name, image if isinstance(image, str) else "")
 
@@ -78,8 +80,12 @@ def _label(record: Record) -> str:
     if isinstance(value, list):
         listed = ", ".join(map(repr, value[:_SHOWN]))
         raise RecordError("bad-label", f"{len(value)} labels: {listed}", "an image here is of one class; choose one")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # as it reads in a CSV
     if not isinstance(value, str) or not value.strip():
-        raise RecordError("bad-label", f"field 'label' is {value!r:.60}", "expected a class name, a text")
+        kind = _KINDS.get(type(value), type(value).__name__)
+        hint = "expected a class name, a text, or a whole number"
+        raise RecordError("bad-label", f"field 'label' is {kind}: {value!r:.60}", hint)
     return unicodedata.normalize("NFC", value.strip())
 
 
@@ -148,18 +154,19 @@ def gather(heads: Sequence[Head], classes: Sequence[str] | None) -> Gathered:
     notices: list[str] = []
     left_out: dict[str, int] = {}
     single, contradictory = _contradictions(heads)
-    if contradictory:
+    torn = _told(contradictory) if contradictory else None
+    if torn:
         left_out["contradictory"] = sum(map(len, contradictory))
-        notices.append(_told(contradictory))
+        notices.append(torn)
     once = _once(single)
     if len(once) < len(single):
         left_out["repeated"] = len(single) - len(once)
         notices.append(f"{_count(len(single) - len(once))} there twice under one label, used once")
     used = {role: [head for head in once if head.said.role == role] for role in ROLES}
     if not used[SUPPORT]:
-        raise ClipkitError("there is no image to learn from", "those with the split val and test are not")
+        raise ClipkitError("there is no image to learn from", torn or "those with the split val and test are not")
     names = tuple(classes) if classes is not None else tuple(sorted({head.said.label for head in used[SUPPORT]}))
-    _check(names, used)
+    _check(names, used, torn)
     notices += _alike(names)
     return Gathered(names, used, notices, left_out)
 
@@ -201,16 +208,18 @@ def _once(heads: Sequence[Head]) -> list[Head]:
     return once
 
 
-def _check(classes: Sequence[str], used: dict[str, list[Head]]) -> None:
+def _check(classes: Sequence[str], used: dict[str, list[Head]], torn: str | None) -> None:
+    """torn: what is said of images under two labels."""
     if len(classes) < 2:
-        hint = "a folder for each class will do: photos/cats/, photos/dogs/"
-        raise ClipkitError(f"all images have one label, {classes[0]!r}: there is nothing to tell apart", hint)
+        hint = torn or "a folder for each class will do: photos/cats/, photos/dogs/"
+        all_ = "all other images" if torn else "all images"
+        raise ClipkitError(f"{all_} have one label, {classes[0]!r}: there is nothing to tell apart", hint)
     known = set(classes)
     for role in (VALIDATION, TEST):
         unknown = Counter(head.said.label for head in used[role] if head.said.label not in known)
         if unknown:
             raise ClipkitError(
-                f"{_count(unknown.total())} for {role} of classes without a training image: {listed(list(unknown))}",
+                f"{listed(list(unknown))}: in the {role} images ({unknown.total():,}), but not in those to learn from",
                 "give images of them, or name the classes with --labels: then these records fail one by one",
             )
 

@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def _names(values: Iterable[Any], where: str) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"{where}: no class is named", FORMS)
     return tuple(names)
+
+
+def close_to(name: str, names: Iterable[str]) -> str | None:
+    """The one that was probably meant, in whatever case it is written."""
+    folded: dict[str, str] = {}
+    for other in names:
+        folded.setdefault(other.casefold(), other)
+    close = get_close_matches(name.casefold(), folded, 1)
+    return folded[close[0]] if close else None
 
 
 def is_text(value: str) -> bool:

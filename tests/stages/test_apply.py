@@ -136,6 +136,11 @@ def test_who_is_not_known_is_said(folder: Path) -> None:
     stage.setup()
     assert stage.notices == ["the adapter doesn't know 'noices': scored by the model's own logits"]
     stage.close()
+    stage = Apply({"adapter": str(folder), "labels": ["noise", "Plain", "wheel"]})
+    stage.setup()
+    (notice,) = stage.notices
+    assert notice.startswith("the adapter doesn't know 'Plain', 'wheel' (it knows 'plain'): scored")
+    stage.close()
 
 
 def test_some_of_its_classes_in_any_order(photos: list[Path], folder: Path, adapter: Adapter) -> None:

@@ -48,6 +48,8 @@ def names(heads: Sequence[Head]) -> list[str]:
         ({"label": ["cat"], "split": "val"}, "val", "cat"),
         ({"label": "cat", "split": None}, "train", "cat"),
         ({"label": "cat", "split": "test"}, "test", "cat"),
+        ({"label": 0}, "train", "0"),
+        ({"label": [12]}, "train", "12"),
     ],
 )
 def test_a_label_and_a_role(fields: dict[str, Any], role: str, label: str) -> None:
@@ -62,7 +64,9 @@ def test_a_label_and_a_role(fields: dict[str, Any], role: str, label: str) -> No
         ({"label": ""}, "missing-label", "label"),
         ({"label": None}, "missing-label", "label"),
         ({"label": ["a", "b"]}, "bad-label", "2 labels: 'a', 'b'"),
-        ({"label": 3}, "bad-label", "3"),
+        ({"label": 3.0}, "bad-label", "a decimal: 3.0"),
+        ({"label": True}, "bad-label", "a truth value: True"),
+        ({"label": {"a": 1}}, "bad-label", "an object"),
         ({"label": "  "}, "bad-label", "'  '"),
         ({"label": "cat", "split": "dev"}, "bad-split", "'dev'"),
         ({"label": "dgo"}, "unknown-label", "'dgo'"),
@@ -77,7 +81,9 @@ def test_what_is_wrong_with_a_record_is_its_own_error(fields: dict[str, Any], ki
 def test_a_close_label_is_suggested_and_those_of_other_classes_need_not_be_known() -> None:
     with pytest.raises(RecordError) as caught:
         labelled(Record({"label": "dgo"}), "a", ("cat", "dog"))
-    assert caught.value.hint == "did you mean 'dog'?"
+    assert caught.value.message == "label 'dgo' is not one of --labels, which have 'dog'"
+    with pytest.raises(RecordError, match="which have 'Dress'"):
+        labelled(Record({"label": "DRESS"}), "a", ("hat", "Dress"))
     assert labelled(Record({"label": "dgo", "split": "forgetting"}), "a", ("cat", "dog")).label == "dgo"
 
 
@@ -151,9 +157,20 @@ def test_contradictions_are_named_and_repeats_counted() -> None:
     ]
 
 
+def test_where_contradictions_leave_one_class_or_none_they_are_told() -> None:
+    torn = [head("train", "a", "1", b"same"), head("train", "b", "2", b"same")]
+    with pytest.raises(ClipkitError, match="all other images have one label, 'a'") as caught:
+        gather([*torn, head("train", "a", "3")], None)
+    told = "one image is there under two labels, left out: 1 (a) and 2 (b)"
+    assert caught.value.hint == told
+    with pytest.raises(ClipkitError, match="no image to learn from") as caught:
+        gather(torn, None)
+    assert caught.value.hint == told
+
+
 def test_classes_without_a_training_image_are_named() -> None:
     heads = [head("train", "cat", "1"), head("train", "dog", "2"), head("test", "Dog", "3"), head("test", "cow", "4")]
-    with pytest.raises(ClipkitError, match=r"2 images are for test .* 'Dog', 'cow'"):
+    with pytest.raises(ClipkitError, match=r"^'Dog', 'cow': in the test images \(2\), but not"):
         gather(heads, None)
     assert gather(heads, ("cat", "dog", "cow", "Dog")).classes == ("cat", "dog", "cow", "Dog")
 
