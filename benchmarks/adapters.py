@@ -7,7 +7,9 @@
 caltech101, clothing, eurosat and cifar10 of ../shared/data: K images of each class are drawn from those that are not of
 the test split (20 a class, of cifar10 more), three times over; parameters are chosen on min(4, K / 2) of the K, held
 out; accuracy is that of the test split, which nothing else looks at. Mean and standard deviation over the draws, in per
-cent. The last table says how long all fits took together from cached features. Methods that train through an open_clip
+cent. Then the sets' own splits: all training images, parameters chosen on the val split where there is one, beside the
+bare class means of the backbone's features. The last table says how long all fits of the draws took together from
+cached features. Methods that train through an open_clip
 model are left out: no weights of one are carried.
 """
 
@@ -41,7 +43,8 @@ from clipkit.text.labels import Labels
 SETS = ("caltech101", "clothing", "eurosat", "cifar10")
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (0, 1, 2)
-ZERO, AUTO = "zero-shot", "auto"
+SPLITS = ("train", "val", "test")
+ZERO, MEANS, AUTO = "zero-shot", "class means alone", "auto"
 
 
 def main() -> None:
@@ -57,13 +60,17 @@ def main() -> None:
     print(facts("numpy", "onnxruntime"), file=sys.stderr)
     figures: dict[str, dict[str, dict[int, list[float]]]] = {}
     spent: dict[str, dict[str, float]] = {}
+    own: dict[str, dict[str, float]] = {}
     for name in SETS:
-        support, test = samples(name, asked.views, asked.space)
-        figures[name], spent[name] = measure(chosen, support, test, shots)
+        train, validation, test = (samples(name, split, asked.views, asked.space) for split in SPLITS)
+        figures[name], spent[name] = measure(chosen, joined(train, validation), test, shots)
+        own[name] = own_split(chosen, train, validation, test)
         print(f"{name}: {sum(spent[name].values()):.1f} s", file=sys.stderr)
     for name in SETS:
         print(f"**{name}**, {asked.space} features, {asked.views} view{'s' * (asked.views > 1)}\n")
         table(("method", *(f"K = {k}" for k in shots)), rows(figures[name], shots))
+    print("The sets' own splits\n")
+    table(("method", *SETS), ([m, *(f"{100 * own[name][m]:.1f}" for name in SETS)] for m in own[SETS[0]]))
     print(f"Seconds for {len(shots)} values of K, {len(SEEDS)} draws\n")
     table(("method", *SETS), ([m, *(f"{spent[name][m]:.1f}" for name in SETS)] for m in chosen))
     if asked.json:
@@ -77,12 +84,32 @@ def methods() -> list[str]:
     return [e.name for e in ADAPTERS if ADAPTERS.get(e.name).needs == "features"] + [AUTO]
 
 
-def fit(method: str, support: Samples) -> Adapter:
+def fit(method: str, support: Samples, validation: Samples | None = None) -> Adapter:
     """A method's own way to choose its parameters, then to learn from all of the support."""
     if method == AUTO:
-        return auto.explore(auto.candidates(), support)[0].adapter
+        return auto.explore(auto.candidates(), support, validation)[0].adapter
     adapter: Adapter = ADAPTERS.get(method)()
-    return selection.fit(adapter, support)[0]
+    return selection.fit(adapter, support, validation)[0]
+
+
+def own_split(chosen: Sequence[str], train: Samples, validation: Samples, test: Samples) -> dict[str, float]:
+    """Test accuracy by method, learned from all training images, and that of bare class means."""
+    rows = train.mean_view()
+    means = unit(np.stack([rows[train.labels == label].mean(axis=0) for label in range(len(train.task.classes))]))
+    found = {MEANS: accuracy(test.plain.of(test.task.space) @ means.T, test.labels)}
+    given = validation if len(validation) else None
+    return found | {m: accuracy(fit(m, train, given).logits(test.plain), test.labels) for m in chosen}
+
+
+def joined(train: Samples, validation: Samples) -> Samples:
+    """All that is not test."""
+    assert train.features is not None and validation.features is not None
+    features = Features(
+        np.concatenate([train.features.joint, validation.features.joint]),
+        np.concatenate([train.features.of("backbone"), validation.features.of("backbone")]),
+    )
+    labels = np.concatenate([train.labels, validation.labels])
+    return replace(train, labels=labels, features=features, names=[*train.names, *validation.names])
 
 
 def measure(
@@ -115,8 +142,8 @@ def shown(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
-def samples(name: str, views: int, space: Space) -> tuple[Samples, Samples]:
-    """What shots are drawn from, and the test split, as `lite` sees them."""
+def samples(name: str, split: str, views: int, space: Space) -> Samples:
+    """One split as `lite` sees it."""
     folder = DATA / "classification" / name
     records = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     names = {record["label"]: record["text"] for record in records}
@@ -124,15 +151,14 @@ def samples(name: str, views: int, space: Space) -> tuple[Samples, Samples]:
     encoder = load()
     text = classifier(encoder, Labels(tuple(names[label] for label in classes)), encoder.default_templates)
     task = Task(classes, text, encoder.logit_scale, encoder.logit_bias, space)
-    made = []
-    for test in (False, True):
-        some = [record for record in records if (record["split"] == "test") is test]
-        seen = [encode(encoder, folder, record, 1 if test else views) for record in some]
-        joint, backbone = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-        labels = np.array([classes.index(record["label"]) for record in some])
-        ids = [record["id"] for record in some]
-        made.append(Samples(task, labels, Features(joint, unit(backbone)), 1 if test else views, None, ids))
-    return made[0], made[1]
+    some = [record for record in records if record["split"] == split]
+    views = 1 if split == "test" else views
+    seen = [encode(encoder, folder, record, views) for record in some]
+    joint = np.concatenate([joint for joint, _ in seen]) if seen else np.empty((0, encoder.identity.dim), np.float32)
+    backbone = np.concatenate([b for _, b in seen]) if seen else np.empty((0, encoder.backbone_dim), np.float32)
+    labels = np.array([classes.index(record["label"]) for record in some], np.int64)
+    ids = [record["id"] for record in some]
+    return Samples(task, labels, Features(joint, unit(backbone)), views, None, ids)
 
 
 def encode(encoder: Any, folder: Path, record: dict[str, Any], views: int) -> tuple[np.ndarray, np.ndarray]:
