@@ -53,6 +53,7 @@ class Journal:
         self._live = array("Q")  # where the frames lie that this run used or wrote
         self._live_bytes = 0
         self._unsynced = 0
+        self._decided = False
         self._header = _MAGIC + _frame(encode_json(fingerprint))
         self._file: BinaryIO = open(path, "r+b" if resume and path.exists() else "w+b", buffering=0)
         try:
@@ -97,6 +98,11 @@ class Journal:
     def __len__(self) -> int:
         return max(len(self._index), len(self._live))
 
+    @property
+    def useful(self) -> bool:
+        """Whether a run that goes on would be spared more than failures, as far as this run or an earlier one knows."""
+        return self._decided or len(self._index) > 0
+
     def find(self, key: bytes) -> Entry | None:
         """What an earlier run decided of the record with this 16-byte key, or None."""
         offset = self._index.get(_hash(key))
@@ -112,6 +118,7 @@ class Journal:
         """Add an outcome; it survives a kill of this process from here on. Raises OSError if it cannot be written."""
         frame = _frame(key + _encoder.encode(entry))
         self._write(frame)
+        self._decided |= entry.kind != "f"
         self._use(self._size, len(frame) - _FRAME.size)
         self._size += len(frame)
         self._unsynced += len(frame)

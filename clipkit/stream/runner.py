@@ -354,7 +354,7 @@ class _Run:
                     output.abort()
         with contextlib.suppress(OSError):
             self._report(exit_code(error), str(error) or "stopped")
-        over = self.undecidable and isinstance(error, ClipkitError)  # and no signal
+        over = isinstance(error, ClipkitError) and (self.undecidable or not (self.journal and self.journal.useful))
         kept = len(self.journal) if self.journal is not None and not over else 0
         with contextlib.suppress(OSError):
             self._close_journal(over=over)

@@ -187,6 +187,15 @@ def test_a_source_without_an_image_for_what_it_was_named_is_no_silence(split: st
     assert sorted(os.listdir(here)) == ["broken", "manifest.jsonl", "none", "others", "test", "train"]
 
 
+def test_a_run_that_failed_before_anything_was_read_leaves_nothing_to_go_on_with(here: Path, clipkit: Any) -> None:
+    (here / "my").mkdir()
+    assert clipkit("embed", "others", "-o", "feats", "--backbone", "--no-cache", "-q").code == 0
+    failed = clipkit("train-adapter", "train", "--features", "feats", "--method", "ridge", "-o", "my/a")
+    assert failed.code == 1 and "has no record" in failed.stderr and "--resume" not in failed.stderr
+    assert not list((here / "my").iterdir())
+    assert clipkit("train-adapter", "train", "--method", "ridge", "-o", "my/a").code == 0
+
+
 def test_few_images_are_told_and_nothing_is_tuned(here: Path, clipkit: Any) -> None:
     for path in here.glob("train/noise/[1-5].png"):
         path.unlink()

@@ -188,12 +188,20 @@ def test_policies_apply_to_resumed_outcomes(manifest: Path, tmp_path: Path) -> N
 
 
 def test_an_unfinished_run_is_not_thrown_away(manifest: Path, tmp_path: Path) -> None:
+    manifest.write_bytes(b'{"id":"first","text":"plain"}\n' + manifest.read_bytes())
     with pytest.raises(RecordError):
         go(manifest, tmp_path / "o", on_error="fail")
     with pytest.raises(ClipkitError, match="unfinished") as caught:
         go(manifest, tmp_path / "o", on_error="skip")
     assert "--resume" in str(caught.value.hint)
     assert go(manifest, tmp_path / "o", on_error="skip", resume=True) is ExitCode.SOME_FAILED
+
+
+def test_a_run_that_decided_nothing_leaves_nothing_to_go_on_with(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordError):
+        go(manifest, tmp_path / "o", on_error="fail")
+    assert not (tmp_path / "o.journal").exists()
+    assert go(manifest, tmp_path / "o", on_error="skip") is ExitCode.SOME_FAILED
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "append"])
