@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from clipkit.errors import ClipkitError
+from clipkit.methods.adapters.forgetting import HALF
 from clipkit.stream.record import Record
 from clipkit.stream.sink import Sink, StdoutSink
 from clipkit.stream.table import Column, TableSink
 
-OTHERS = "others"  # the column about classes that the adapter doesn't know
+_WIDE: Final = 80  # of a line for people
 
 
 class AdapterSink:
@@ -86,10 +88,11 @@ def _cell(name: str) -> Callable[[Record], str]:
 def rows(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of that table: the model alone, the adapter, and the mean over seeds where there are several."""
     measured = {f"{on} ({found['images']:,})": found for on, found in said["accuracy"].items()}
-    other = said["forgetting"].get("together")
+    forgotten = said["forgetting"]
+    other = forgotten.get("together")
     for name, key in (("zero-shot", "zero_shot"), (said["method"], "adapted")):
         row = {"model": name} | {on: f"{found[key]:.3f}" for on, found in measured.items()}
-        yield row | ({OTHERS: f"{other[key]:.3f}"} if other else {})
+        yield row | ({f"others ({forgotten['images']:,})": f"{other[key]:.3f}"} if other else {})
     if len(said["seeds"]) > 1:
         spread = {on: f"{found['mean']:.3f} ± {found['std']:.3f}" for on, found in measured.items()}
         yield {"model": f"{len(said['seeds'])} draws, mean"} | spread
@@ -107,31 +110,33 @@ def lines(said: dict[str, Any], model: str = "") -> list[str]:
 
     model: how the user named it, where the adapter doesn't remember that name: it lies in a folder.
     """
-    return [line for line in (_tried(said), _chosen(said), _gained(said), _lost(said), _next(said, model)) if line]
+    told = [*_tried(said), *_chosen(said), _gained(said), *_lost(said)]
+    wrapped = [line for text in told for line in textwrap.wrap(text, _WIDE, subsequent_indent="  ")]
+    return [*wrapped, _next(said, model)] if said["adapter"] else wrapped
 
 
-def _tried(said: dict[str, Any]) -> str:
-    """Of several methods how each did, best first; of equal accuracies the surer one was kept."""
-    able = [each for each in said.get("tried", ()) if "accuracy" in each]
+def _tried(said: dict[str, Any]) -> list[str]:
+    """Of several methods what decided between them, the one that was kept first."""
+    able = [each for each in said.get("tried", ()) if each.get("cross_entropy") is not None]
     if not able:
-        return ""
-    able.sort(key=lambda each: (-each["accuracy"], each["method"] != said["method"]))
-    on = next(iter(said["accuracy"]))
-    return f"tried, {on} accuracy: " + ", ".join(f"{each['method']} {each['accuracy']:.3f}" for each in able)
+        return []
+    able.sort(key=lambda each: (each["cross_entropy"], each["method"] != said["method"]))
+    found = ", ".join(f"{each['method']} {each['cross_entropy']:.3f}" for each in able)
+    return [f"tried, the least {next(iter(said['accuracy']))} cross-entropy is kept: {found}"]
 
 
-def _chosen(said: dict[str, Any]) -> str:
+def _chosen(said: dict[str, Any]) -> list[str]:
     samples, first = said["samples"], said["selection"][0]
     few, many = samples["min"], samples["max"]
     each = f"{many:,}" if few == many else f"{few:,} to {many:,}"
     learned = f"{said['method']}: {samples['all']:,} images of {said['classes']:,} classes, {each} of each"
     if first["on"] == "untuned":
-        return f"{learned}; untuned: its parameters are defaults"
-    if first["on"] == "fixed":
-        return f"{learned}; nothing to choose"
+        return [learned, "untuned: its parameters are defaults"]
+    if first["on"] == "fixed" or not said["chosen"]:
+        return [learned]
     values = ", ".join(f"{name} {_number(value)}" for name, value in said["chosen"].items())
-    what = "validation images" if first["on"] == "validation" else "held-out ones"
-    return f"{learned}; {values or 'nothing to choose'}, on {first['samples']:,} {what}"
+    what = "validation" if first["on"] == "validation" else "held-out"
+    return [learned, f"chosen on {first['samples']:,} {what} images: {values}"]
 
 
 def _gained(said: dict[str, Any]) -> str:
@@ -142,24 +147,23 @@ def _gained(said: dict[str, Any]) -> str:
     return f"{on}: {found['zero_shot']:.3f} before, {found['adapted']:.3f} with it ({_points(found['gain'])})"
 
 
-def _lost(said: dict[str, Any]) -> str:
-    forgotten, suggested = said["forgetting"], said["blend"].get("suggested")
+def _lost(said: dict[str, Any]) -> list[str]:
+    forgotten, blend = said["forgetting"], said["blend"]
     if "together" not in forgotten:
-        return f"what it costs elsewhere was not measured: {forgotten['reason']}"
+        return ["what it costs on other classes was not measured:", f"  {forgotten['reason']}"]
     change = forgotten["together"]
-    told = f"{forgotten['on']}: {change['zero_shot']:.3f} before, {change['adapted']:.3f} with it"
-    advice = f"; --blend {suggested:g} serves both best" if suggested else ""
-    if suggested == 0:
-        advice = "; it is for its own classes alone"
-    return f"{told} ({_points(change['gain'])}){advice}"
+    where = "estimated on half of the classes" if forgotten["on"] == HALF else f"on {forgotten['images']:,} images"
+    told = [f"other classes: {change['zero_shot']:.3f} before, {change['adapted']:.3f} with it ({where})"]
+    for point in blend["curve"]:
+        if point["alpha"] == blend["suggested"]:
+            both = f"{point['target']:.3f} on its own classes, {point['other']:.3f} on others"
+            told.append(f"best for both: --blend {point['alpha']:g} ({both})")
+    return told
 
 
 def _next(said: dict[str, Any], model: str) -> str:
-    if not said["adapter"]:
-        return ""
-    return (
-        f"use it: clipkit apply {shlex.quote(said['adapter'])} SOURCE{f' --model {shlex.quote(model)}' * bool(model)}"
-    )
+    named = f" --model {shlex.quote(model)}" * bool(model)
+    return f"use it: clipkit apply {shlex.quote(said['adapter'])} SOURCE{named}"
 
 
 def _points(gain: float) -> str:

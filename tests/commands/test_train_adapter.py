@@ -249,8 +249,8 @@ def test_on_a_terminal_a_table_and_what_to_do_next(here: Path) -> None:
     os.close(main)
     assert process.wait() == 0
     text = shown.decode().replace("\r", "")
-    head = next(line for line in text.splitlines() if line.endswith("others"))
-    assert head.split() == ["held-out", "(6)", "test", "(6)", "others"]
+    head = next(line for line in text.splitlines() if line.endswith("others (4)"))
+    assert head.split() == ["held-out", "(6)", "test", "(6)", "others", "(4)"]
     assert any(line.startswith("zero-shot ") for line in text.splitlines())
     assert "2 draws, mean" in text and " ± " in text
     assert "gda: 12 images of 3 classes, 4 of each" in text
