@@ -87,6 +87,7 @@ def _read_text(reading: Reading, lines: Lines) -> Iterator[Any]:
             if reading.options.null:  # its NULs are ends of names, which need not be UTF-8
                 head = head.replace(b"\0", b"\n")
             _refuse_binary(reading, kind_of_bytes(head))
+            _refuse_table(reading, head)
         if kind in ("csv", "tsv"):
             from clipkit.stream.sources.tables import read_csv
 
@@ -112,6 +113,14 @@ def _refuse_binary(reading: Reading, kind: str) -> None:
         named = "binary data" if kind == "unknown" else f"{'an' if kind == 'image' else 'a'} {kind}"
         message = f"{reading.input.shown} holds {named}, expected records or references"
         raise UsageError(message, "save it and name the file")
+
+
+def _refuse_table(reading: Reading, head: bytes) -> None:
+    """A pipe has no name that says it is a CSV or TSV; a first line with all the fields of `--map` does."""
+    first, wanted = head.partition(b"\n")[0].decode("utf-8-sig", "replace"), set(reading.options.mapping.values())
+    for kind, between in (("csv", ","), ("tsv", "\t")):
+        if wanted and between in first and wanted <= {name.strip(' "\r') for name in first.split(between)}:
+            raise UsageError(f"{reading.input.shown} holds a {kind}", "save it and name the file")
 
 
 class _Replayed:

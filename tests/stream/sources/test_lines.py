@@ -212,6 +212,15 @@ def test_binary_data_on_stdin_is_refused(head: bytes, said: str) -> None:
         read("-", stdin=head)
 
 
+@pytest.mark.parametrize("data", [b'path,"category"\r\na.jpg,x\r\n', b"\xef\xbb\xbfn\tcategory\tpath\n1\tx\ta.jpg\n"])
+def test_a_table_on_stdin_is_known_by_the_fields_of_map(data: bytes) -> None:
+    with pytest.raises(UsageError, match=r"^stdin holds a [ct]sv$") as error:
+        read("-", stdin=data, mapping={"image": "path", "label": "category"})
+    assert error.value.hint == "save it and name the file"
+    assert len(read("-", stdin=data)) == 2, "without --map they are references"
+    assert len(read("-", stdin=b'{"path":"a.jpg","x":1}\n', mapping={"image": "path"})) == 1
+
+
 def test_the_first_record_comes_before_the_last_is_written() -> None:
     end, start = os.pipe()
     with open(end, "rb") as stream, open(start, "wb", buffering=0) as writer:
