@@ -69,6 +69,7 @@ class LabelledImages(EncodingStage, WholeStage):
         if self.space == BACKBONE and encoder.backbone_dim is None:
             raise ClipkitError(f"{encoder.identity.name} has no backbone features", "leave --on out")
         self.labels = Labels.from_json(self.config["labels"]) if self.config["labels"] else None
+        self.unknown: set[str] = set()  # labels that were met and are not of these
         self.templates = tuple(self.config["templates"] or encoder.default_templates)
         self.backbone = self.space == BACKBONE
         self.layout = ImageRows(encoder.identity.dim, (encoder.backbone_dim or 0) if self.backbone else 0)
@@ -93,7 +94,7 @@ class LabelledImages(EncodingStage, WholeStage):
 
     def prepare(self, record: Record) -> _Item:
         name = record.id or record.digest.hex()
-        said = labelled(record, name, self.labels.names if self.labels else None)
+        said = labelled(record, name, self.labels.names if self.labels else None, self.unknown)
         if self.config["views"] == 1 or said.role != SUPPORT:
             return _Item(said, [self.embedder.prepare(record, backbone=self.backbone)])
         data = self.embedder.opener.read(image_of(record))

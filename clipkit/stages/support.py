@@ -50,8 +50,10 @@ class Head:
     content: bytes
 
 
-def labelled(record: Record, name: str, classes: Collection[str] | None = None) -> Labelled:
-    """What a record is to us. classes: those that are known; None where any will do.
+def labelled(
+    record: Record, name: str, classes: Collection[str] | None = None, unknown: set[str] | None = None
+) -> Labelled:
+    """What a record is to us. classes: those that are known; None where any will do. unknown: gets a label not of them.
 
     Raises RecordError: `bad-split`, `missing-label`, `bad-label` or `unknown-label`.
     """
@@ -60,6 +62,8 @@ def labelled(record: Record, name: str, classes: Collection[str] | None = None) 
         raise RecordError("bad-split", f"field 'split' is {split!r:.60}", "expected train, val or test")
     role, label = split or SUPPORT, _label(record)
     if classes is not None and role != OTHER and label not in classes:
+        if unknown is not None:
+            unknown.add(label)
         close = close_to(label, classes)
         meant = f", which have {close!r}" if close else ""  # no hint: of many records only the message is shown
         hint = "name it as its images are labelled, in --labels, or leave the record out"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
@@ -23,7 +23,7 @@ from clipkit.stages.update_adapter import UpdateAdapter
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.text.classifier import classifier
-from clipkit.text.labels import Labels
+from clipkit.text.labels import Labels, close_to
 
 AUTO: Final = "auto"
 
@@ -74,7 +74,7 @@ class TrainAdapter(LabelledImages):
         gathered = self._gathered = gather(self.heads(rows), self.labels.names if self.labels else None)
         task = self.task(self.labels or Labels(gathered.classes))
         support, validation, test, other = (gathered.heads[role] for role in (SUPPORT, VALIDATION, TEST, OTHER))
-        _check_classes(gathered)
+        _check_classes(gathered, self.unknown)
         sets = experiment.Sets(
             self.samples(rows, task, self._drawn(support, task), self.config["views"]),
             self.samples(rows, task, validation) if validation else None,
@@ -195,11 +195,16 @@ def seen_by(encoder: Encoder, samples: Samples) -> Samples:
     return replace(samples, task=task, features=Features(joint), views=1)
 
 
-def _check_classes(gathered: Gathered) -> None:
-    """Say which classes have no image. Raises ClipkitError where no other class is there to be forgotten."""
+def _check_classes(gathered: Gathered, unknown: Collection[str]) -> None:
+    """Say which classes have no image, and which of the unknown labels they may mean.
+
+    Raises ClipkitError where no other class is there to be forgotten.
+    """
     learned = {head.said.label for head in gathered.heads[SUPPORT]}
     if missing := [name for name in gathered.classes if name not in learned]:
-        gathered.notices.append(f"no training image of {listed(missing)}")
+        meant = [close for name in missing if (close := close_to(name, sorted(unknown)))]
+        told = f": there are images of {listed(meant)}, not among --labels" if meant else ""
+        gathered.notices.append(f"no training image of {listed(missing)}{told}")
     other = _classes(gathered.heads[OTHER])
     if other and not set(other) - set(gathered.classes):
         said = f"all images for forgetting are of classes that are learned: {listed(other)}"
