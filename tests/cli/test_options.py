@@ -125,7 +125,7 @@ def test_examples_in_help_are_not_rewrapped() -> None:
     with pytest.raises(loader.typer.Exit):
         made.make_context("clipkit methods", ["--help"])
     text = made.get_help(made.make_context("clipkit methods", []))
-    assert "      clipkit methods\n      clipkit methods decisions --json\n" in text
+    assert "      clipkit methods\n      clipkit methods adapters tip\n" in text
     assert "Group:" not in text
 
 

@@ -155,6 +155,7 @@ def test_held_out_samples_choose_the_steps_of_a_fit_on_all() -> None:
     adapter, how = selection.fit(LpPlusPlus(), support)
     assert how.on == "held-out"
     whole = LpPlusPlus(steps=adapter.chosen_["steps"]).fit(support)
+    whole.temperature = adapter.temperature
     np.testing.assert_array_equal(adapter.logits(support.plain), whole.logits(support.plain))
 
 
