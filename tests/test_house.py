@@ -131,3 +131,10 @@ def test_the_stream_never_loads_arrays_or_models() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def test_an_adapter_in_use_waits_for_no_library_that_only_its_fit_needs() -> None:
+    from clipkit.methods import ADAPTERS
+
+    loaded = loaded_by(*(entry.target.partition(":")[0] for entry in ADAPTERS if not entry.distribution))
+    assert not loaded & {"torch", "open_clip", "scipy"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,9 +16,7 @@ from clipkit.methods.adapters.folding import model_of, trusted
 from clipkit.models.base import Encoder
 from clipkit.stages.zeroshot import Predicting, check_several, softmax
 from clipkit.text.classifier import classifier
-from clipkit.text.labels import Labels, close_to
-
-_SHOWN = 3  # labels that a message names
+from clipkit.text.labels import Labels, close_to, listed
 
 
 class Apply(Predicting):
@@ -120,15 +117,15 @@ class Apply(Predicting):
         if not others:
             return
         if len(others) == len(self.names) and not self._changed:
-            hint = f"it knows {_listed(task.classes)}; without --adapter any label will do"
-            raise UsageError(f"the adapter knows none of the labels {_listed(others)}", hint)
+            hint = f"it knows {listed(task.classes)}; without --adapter any label will do"
+            raise UsageError(f"the adapter knows none of the labels {listed(others)}", hint)
         described = {name: labels.descriptions[name] for name in others} if labels.descriptions else None
         templates = tuple(self.config["templates"] or self.encoder.default_templates)
         text = classifier(self.embedder, Labels(others, described), templates)
         self._rest = replace(task, classes=others, text=text)
         meant = [close for name in others if (close := close_to(name, task.classes)) and close not in self.names]
-        also = f" (it knows {_listed(meant)})" if meant else ""
-        self._said = [f"the adapter doesn't know {_listed(others)}{also}: scored by the model's own logits"]
+        also = f" (it knows {listed(meant)})" if meant else ""
+        self._said = [f"the adapter doesn't know {listed(others)}{also}: scored by the model's own logits"]
 
     def _try(self) -> None:
         """Raise ValueError for an adapter whose logits cannot be: every image would fail."""
@@ -142,8 +139,3 @@ class ZeroshotAdapted(Apply):
     """What `clipkit zeroshot --adapter` does: the same."""
 
     verb: ClassVar[str] = "zeroshot"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more

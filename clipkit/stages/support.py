@@ -19,7 +19,7 @@ from clipkit.methods.adapters.data import Features, unit
 from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
-from clipkit.text.labels import close_to
+from clipkit.text.labels import close_to, listed
 
 SUPPORT: Final = "train"
 VALIDATION: Final = "val"
@@ -239,12 +239,6 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 def _count(number: int) -> str:
     return "1 image is" if number == 1 else f"{number:,} images are"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Some names for a message."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
 def of_class(heads: Sequence[Head], classes: Sequence[str]) -> np.ndarray:

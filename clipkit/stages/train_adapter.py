@@ -18,12 +18,12 @@ from clipkit.methods.adapters.prototypes import Prototypes
 from clipkit.models.base import Encoder
 from clipkit.stages.adapter_report import AdapterSink, lines
 from clipkit.stages.labelled_images import LabelledImages
-from clipkit.stages.support import OTHER, SUPPORT, TEST, VALIDATION, Gathered, Head, gather, listed, of_class
+from clipkit.stages.support import OTHER, SUPPORT, TEST, VALIDATION, Gathered, Head, gather, of_class
 from clipkit.stages.update_adapter import UpdateAdapter
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.text.classifier import classifier
-from clipkit.text.labels import Labels, close_to
+from clipkit.text.labels import Labels, close_to, listed
 
 AUTO: Final = "auto"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from clipkit.errors import UsageError
 
+_LISTED = 3  # names in a message
 FORMS = "names are given as cats,dogs or @FILE (.txt, one a line; .json, a list or class -> descriptions)"
 
 
@@ -91,6 +92,12 @@ def close_to(name: str, names: Iterable[str]) -> str | None:
         folded.setdefault(other.casefold(), other)
     close = get_close_matches(name.casefold(), folded, 1)
     return folded[close[0]] if close else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names for a message: the first of them, and how many more."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(map(repr, names[:_LISTED])) + more
 
 
 def is_text(value: str) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from clipkit.stream.hashing import ticket
+
 if TYPE_CHECKING:
     from clipkit.models.base import Encoder
 
@@ -185,6 +187,12 @@ def unit(rows: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
     made: np.ndarray = (rows / np.where(length > 0, length, 1.0)).astype(np.float32)
     return made
+
+
+def shuffled(names: Sequence[str], seed: int, purpose: str) -> np.ndarray:
+    """The numbers of all names, int64 [n], in an order by hash."""
+    drawn = [ticket(name, seed, purpose) for name in names]
+    return np.array(sorted(range(len(names)), key=drawn.__getitem__), np.int64)
 
 
 def _wide(array: Any) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from clipkit.methods.adapters.data import Features, Samples
+from clipkit.methods.adapters.data import Features, Samples, shuffled
 from clipkit.methods.adapters.tuning import Score
-from clipkit.stream.hashing import share, ticket
+from clipkit.stream.hashing import share
 
 BATCH: Final = 256  # samples of a step, at most
 
@@ -69,9 +69,7 @@ def batches(names: Sequence[str], seed: int, epoch: int, size: int = BATCH) -> l
     There are as few batches as can be with at most `size` rows, and they are as equal as can be: a rest of a few rows
     would weigh as much as a full one.
     """
-    drawn = [ticket(name, seed, f"epoch {epoch}") for name in names]
-    order = np.array(sorted(range(len(names)), key=drawn.__getitem__), np.int64)
-    return np.array_split(order, -(-len(names) // size))
+    return np.array_split(shuffled(names, seed, f"epoch {epoch}"), -(-len(names) // size))
 
 
 def in_order(samples: Samples) -> Samples:

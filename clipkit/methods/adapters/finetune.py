@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from clipkit.errors import ClipkitError
-from clipkit.methods.adapters.data import Samples
+from clipkit.methods.adapters import selection
+from clipkit.methods.adapters.data import Samples, shuffled
 from clipkit.stream.engine import available_cores
-from clipkit.stream.hashing import ticket
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def train(
             value = loss(torch.from_numpy(pixels).to(device), labels)
             number = float(value.detach())
             if not math.isfinite(number):
-                raise _not_finite(number, step, [_names(samples)[row] for row in rows.tolist()])
+                raise _not_finite(number, step, [selection.names(samples)[row] for row in rows.tolist()])
             descent.zero_grad(set_to_none=True)
             if value.requires_grad:
                 value.backward()  # type: ignore[no-untyped-call]
@@ -90,10 +90,9 @@ def train(
 
 def batches(samples: Samples, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Epoch after epoch: its number from 0, and the samples of a batch, int64 [b]. Never ends."""
-    names = _names(samples)
+    names = selection.names(samples)
     for epoch in itertools.count():
-        drawn = [ticket(name, samples.task.seed, f"batch/{epoch}") for name in names]
-        order = np.array(sorted(range(len(samples)), key=drawn.__getitem__), np.int64)
+        order = shuffled(names, samples.task.seed, f"batch/{epoch}")
         for start in range(0, len(order), batch_size):
             yield epoch, order[start : start + batch_size]
 
@@ -123,10 +122,6 @@ def _gathered(rows: np.ndarray, futures: list[Future[np.ndarray]]) -> tuple[np.n
 def _rate(step: int, steps: int, lr: float, min_lr: float) -> float:
     """The learning rate of a step, from 0 (Loshchilov and Hutter, 2017)."""
     return min_lr + (lr - min_lr) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def _names(samples: Samples) -> Sequence[str]:
-    return samples.names or [str(row) for row in range(len(samples))]
 
 
 def _check_reached(parameters: Sequence[torch.nn.Parameter]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import JOINT, Samples, blocks, product
@@ -127,6 +126,8 @@ class Shrunk:
 
     def whiten(self, some: np.ndarray) -> np.ndarray:
         """P times each of some [k, d], f64 [k, d]."""
+        from scipy.linalg import cho_solve
+
         inverse: np.ndarray
         if self.whole is None:
             inverse = cho_solve(self.factor, some.T).T
@@ -185,6 +186,8 @@ def shrunk(rows: np.ndarray, labels: np.ndarray, means: np.ndarray) -> Shrunk | 
     trace = float(np.trace(gram))
     if n < 2 or trace <= _FLAT * energy:
         return None
+    from scipy.linalg import cho_factor  # only for a fit: an adapter in use would wait for it
+
     ridge = trace / (n - 1)
     gram[np.diag_indices_from(gram)] += ridge
     return Shrunk(rows, labels, means, ridge, cho_factor(gram, lower=True, overwrite_a=True), whole)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
-from scipy.linalg import eigh
 
 from clipkit.methods.adapters.base import Adapter, Head, param
 from clipkit.methods.adapters.data import JOINT, Samples, blocks, product
@@ -130,6 +129,8 @@ class _Descent:
 
 def _largest(rows: np.ndarray) -> float:
     """The largest eigenvalue of [rows, 1]' [rows, 1], rows f64 [n, d]."""
+    from scipy.linalg import eigh  # only for a fit: an adapter in use would wait for it
+
     n, d = rows.shape
     if n <= d:
         gram = rows @ rows.T + 1
