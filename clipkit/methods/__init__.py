@@ -109,5 +109,20 @@ TASKS = Registry(
     Entry("ood", f"{_E}.eval_ood:EvalOod", "Images of none of the classes, told by a score: AUROC, FPR95."),
 )
 
-_KINDS = (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, ADAPTERS, TASKS)
+_W = "clipkit.methods.captioners"
+
+CAPTIONERS = Registry(
+    "captioners",
+    described=True,
+)
+
+_L = "clipkit.methods.losses"
+
+LOSSES = Registry(
+    "losses",
+    Entry("clip", f"{_L}.clip:Clip", "Each image among all texts, each text among all images (Radford et al., 2021)."),
+    described=True,
+)
+
+_KINDS = (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, CAPTIONERS, ADAPTERS, LOSSES, TASKS)
 REGISTRIES = {registry.kind: registry for registry in _KINDS}

@@ -1,0 +1,100 @@
+"""A captioner: what it needs of a record, and the captions it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clipkit.errors import RecordError
+from clipkit.methods.parameters import Parametrised
+from clipkit.stream.captions import Caption
+
+if TYPE_CHECKING:
+    from clipkit.features.embedder import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One record for a captioner. name: its id, by which all that is random is drawn. captions: those it has, the one
+    in use first. reference: its image as the record has it; data: reads and checks its bytes (RecordError), for those
+    that need the image. record: other fields that a prompt may name."""
+
+    name: str
+    captions: Sequence[Caption]
+    reference: str = ""
+    data: Callable[[], bytes] | None = None
+    record: Any = None
+
+    @property
+    def text(self) -> str:
+        """The caption in use, "" without any."""
+        return self.captions[0].text if self.captions else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """captions: new ones, best first. tokens_in, tokens_out: what they cost, where somebody counts."""
+
+    captions: Sequence[Caption]
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(kw_only=True)
+class Captioner(Parametrised):
+    """Writes captions; its fields made by `param` are what a user may set (`--set NAME=VALUE`).
+
+    needs_image, needs_text: what a record must have. asks_model: it works with the `--model` of the run, whose
+    `Embedder` it is given. waits: it only waits (for a server): then many records are begun at once.
+    batch_size, lanes: of `finish`, as a stage has them. seed: of all that is random.
+
+    What it writes of a record depends on that record, its parameters, the seed and its model alone; where a server
+    decides that, it says so in its docstring.
+    """
+
+    needs_image: ClassVar[bool] = True
+    needs_text: ClassVar[bool] = False
+    asks_model: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
+
+    seed: int = 0
+    batch_size: int = field(default=8, init=False)
+    lanes: int = field(default=1, init=False)
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """For `clipkit methods captioners --json`."""
+        return {"params": cls.described()}
+
+    def setup(self, embedder: Embedder | None, device: str) -> None:
+        """Load what it needs; once, before the first record. embedder: where it `asks_model`. device: auto, cpu, ..."""
+
+    @property
+    def identity(self) -> str:
+        """Which model writes, `NAME@digest` where there is one: goes into each caption, `via` and the fingerprint."""
+        raise NotImplementedError
+
+    def begin(self, request: Request) -> Any:
+        """Make a request ready, in one of several threads: open, decode, send. Raises RecordError."""
+        return request
+
+    def finish(self, begun: list[Any]) -> list[Written | RecordError]:
+        """What became of each that `begin` returned."""
+        raise NotImplementedError
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should hear at the end of a run."""
+        return ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it found besides (retries, ...), as JSON, for `--report`."""
+        return {}
+
+    def stop(self) -> None:
+        """No more answers are wanted: a `finish` that waits returns."""
+
+    def close(self) -> None:
+        """Release what setup took."""

@@ -1,0 +1,93 @@
+"""The seam between the training loop and a loss: what the towers gave for one batch, and the numbers made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+from clipkit.methods.parameters import Parametrised
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Group(Protocol):
+    """The processes that train together. Alone: rank 0 of 1."""
+
+    rank: int
+    world: int
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of all processes, [world * b, ...], by rank. Gradients flow back to where each row came from, summed
+        over the processes."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One process's share of a batch: b pairs, d = width of the joint space. Tensors on one device, with gradients.
+
+    image: unit rows [b, d]. text: unit rows [b, m, d], m captions of each image (m is 1 but for losses of `many`).
+    present: bool [b, m], which of these are there (an image with fewer captions has zero rows behind); the first is.
+    scale: exponentiated logit scale, scalar. bias: logit bias, scalar, or None for a model without one.
+    negatives: unit rows [b, k, d] of captions that are not true, and negatives_present bool [b, k]; None without any.
+    logits, tokens: the decoder's [b, l, vocabulary] and what it should have said, int64 [b, l] (0: padding); None
+    where the model has none. teacher: what another model says of the same batch, without gradients, or None.
+    """
+
+    image: torch.Tensor
+    text: torch.Tensor
+    present: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None = None
+    negatives: torch.Tensor | None = None
+    negatives_present: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    tokens: torch.Tensor | None = None
+    teacher: Outputs | None = None
+
+    @property
+    def caption(self) -> torch.Tensor:
+        """The first caption of each image, [b, d]."""
+        return self.text[:, 0]
+
+    def gathered(self, group: Group) -> Self:
+        """The same of all processes. The decoder's output stays: its loss is a mean over rows, and parts of equal size
+        have the same mean."""
+        if group.world == 1:
+            return self
+        names = ("image", "text", "present", "negatives", "negatives_present")
+        rows = {name: group.gather(value) for name in names if (value := getattr(self, name)) is not None}
+        return replace(self, **rows, teacher=self.teacher and self.teacher.gathered(group))
+
+
+@dataclass(kw_only=True)
+class Loss(Parametrised):
+    """A loss of image-text training; its fields made by `param` are what a user may set.
+
+    texts: how many captions of an image it looks at: one, drawn, or many (`captions` of them, a parameter).
+    negatives: whether it uses captions that are not true. decodes: whether it needs a model with a decoder (CoCa).
+    teaches: whether it needs a teacher. needs_bias: whether the model has a logit bias (SigLIP).
+    scale: the logit scale that training starts with (not its logarithm), None for the model's own; trains_scale:
+    whether it is trained. bias: likewise.
+    """
+
+    texts: ClassVar[Literal["one", "many"]] = "one"
+    negatives: ClassVar[bool] = False
+    decodes: ClassVar[bool] = False
+    teaches: ClassVar[bool] = False
+    needs_bias: ClassVar[bool] = False
+    scale: ClassVar[float | None] = None
+    bias: ClassVar[float | None] = None
+    trains_scale: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """For `clipkit methods losses --json`."""
+        return {"params": cls.described()}
+
+    def __call__(self, outputs: Outputs, group: Group) -> dict[str, torch.Tensor]:
+        """`loss`, a scalar with gradients, and its parts under names of their own.
+
+        The mean over processes of `loss`' gradients is that of one process with the whole batch.
+        """
+        raise NotImplementedError
