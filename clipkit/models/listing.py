@@ -19,6 +19,7 @@ from clipkit.errors import MissingPackage
 
 INSTALL = "pip install open_clip_torch"
 HUB_CONFIG = "open_clip_config.json"
+TINY = Path(__file__).parent / "tiny"  # small enough to be trained on a laptop
 
 
 @cache
@@ -66,8 +67,8 @@ def pretrained() -> dict[str, dict[str, dict[str, Any]]]:
 
 @cache
 def configs() -> dict[str, Path]:
-    """Architecture -> its JSON file, in natural order (B-16 before B-32)."""
-    files = (package() / "model_configs").glob("*.json")
+    """Architecture -> its JSON file, in natural order (B-16 before B-32); clipkit's own tiny ones are among them."""
+    files = [*(package() / "model_configs").glob("*.json"), *TINY.glob("*.json")]
     return {path.stem: path for path in sorted(files, key=lambda path: _natural(path.stem))}
 
 

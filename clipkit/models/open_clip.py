@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from clipkit.models.names import ModelName
 if TYPE_CHECKING:
     from PIL import Image
 
+open_clip.add_model_config(listing.TINY)
 BATCH = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU: the best images/s per core of 1 to 32, with ViT-B-32
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -56,6 +57,25 @@ def load(name: ModelName, *, device: str = "auto", precision: str = "auto", thre
         dim=int(source.config["embed_dim"]),
     )
     return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision=precision, notices=notices)
+
+
+def untrained(arch: str, *, seed: int, device: str = "auto") -> OpenClipEncoder:
+    """An encoder of an architecture with random weights, drawn by a seed; f32. For training."""
+    device = choose(device)
+    config = copy.deepcopy(open_clip.get_model_config(arch))
+    source = Source(arch, config, Path(), listing.usual_preprocess(arch), arch)
+    tokenizer = model_tokenizer(arch, config["text_cfg"])
+    with _quiet(), torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = open_clip.create_model(arch, load_weights=False, pretrained_text=False)
+    identity = Identity(
+        name=arch,
+        weights=weights_digest(model.state_dict()),
+        preprocess=_preprocess(source.preprocess, model),
+        activation=_activation(model),
+        dim=int(config["embed_dim"]),
+    )
+    return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision="f32", notices=[])
 
 
 class OpenClipEncoder(Encoder):
@@ -143,10 +163,14 @@ class OpenClipEncoder(Encoder):
 
         FOLDER appears when it is whole. Raises UsageError unless it is new, or empty.
         """
+        self.save_state(folder, self.module().state_dict())
+
+    def save_state(self, folder: str | Path, state: Mapping[str, torch.Tensor]) -> None:
+        """The same for other weights of this architecture, by open_clip's names."""
         config = self._source.config
         hub_folder.write(
             folder,
-            self.module().state_dict(),
+            state,
             config,
             self.identity.preprocess,
             lambda fresh: copy_tokenizer(self._source.tokenizer, config["text_cfg"], fresh),

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class Group(Protocol):
     """The processes that train together. Alone: rank 0 of 1."""
 
-    rank: int
-    world: int
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of all processes, [world * b, ...], by rank. Gradients flow back to where each row came from, summed
