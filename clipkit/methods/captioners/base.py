@@ -47,7 +47,9 @@ class Captioner(Parametrised):
 
     needs_image, needs_text: what a record must have. asks_model: it works with the `--model` of the run, whose
     `Embedder` it is given. waits: it only waits (for a server): then many records are begun at once.
-    batch_size, lanes: of `finish`, as a stage has them. seed: of all that is random.
+    batch_size, lanes: of `finish`, as a stage has them. seed: of all that is random. takes: the names of the
+    `options` it has use for, which are the flags of the verb that not every captioner has (server, recipe, ...); the
+    stage sets them before `setup`.
 
     What it writes of a record depends on that record, its parameters, the seed and its model alone; where a server
     decides that, it says so in its docstring.
@@ -57,8 +59,10 @@ class Captioner(Parametrised):
     needs_text: ClassVar[bool] = False
     asks_model: ClassVar[bool] = False
     waits: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = field(default=8, init=False)
     lanes: int = field(default=1, init=False)
 
@@ -74,6 +78,11 @@ class Captioner(Parametrised):
     def identity(self) -> str:
         """Which model writes, `NAME@digest` where there is one: goes into each caption, `via` and the fingerprint."""
         raise NotImplementedError
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """What else decides its captions, after setup, as JSON for the fingerprint: a recipe as it was read."""
+        return {}
 
     def begin(self, request: Request) -> Any:
         """Make a request ready, in one of several threads: open, decode, send. Raises RecordError."""
