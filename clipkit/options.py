@@ -6,7 +6,7 @@ A verb takes a whole group as one parameter: `def run(io: StreamOptions, model: 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from typer import Argument, Option
 
@@ -180,6 +180,50 @@ class ModelsOptions(OptionGroup):
         """The options of each run, one at least."""
         same = {name: getattr(self, name) for name in ("device", "precision", "batch_size", "no_cache")}
         return [ModelOptions(model=name, **same) for name in dict.fromkeys(self.model or ())] or [ModelOptions(**same)]
+
+
+def parse_price(text: str) -> list[float]:
+    """`0.15,0.6` to [0.15, 0.6]."""
+    try:
+        prices = [float(part) for part in text.split(",")]
+    except ValueError:
+        prices = []
+    if len(prices) != 2 or not all(0 <= price < float("inf") for price in prices):
+        raise UsageError(f"--price takes IN,OUT, of a million tokens each, not {text!r}", "for example: 0.15,0.6")
+    return prices
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(OptionGroup):
+    """The language model's server, and what may be asked of it. Defaults are those of `clipkit.chat`."""
+
+    title: ClassVar[str] = "Server"
+
+    server: Annotated[
+        str | None,
+        Option(metavar="URL", help="OpenAI-compatible: vLLM, llama.cpp, Ollama; http://localhost:8000/v1, say."),
+    ] = None
+    server_model: Annotated[
+        str | None, Option(metavar="NAME", help="As the server calls it. Default: the only one it has.")
+    ] = None
+    concurrency: Annotated[int | None, Option(min=1, metavar="N", help="Requests at once.")] = None
+    timeout: Annotated[
+        float | None, Option(min=0.1, metavar="SECONDS", help="For one request and its whole answer.")
+    ] = None
+    retries: Annotated[int | None, Option(min=0, metavar="N", help="Further tries after a failure that may pass.")] = (
+        None
+    )
+    max_tokens_total: Annotated[
+        int | None, Option(min=1, metavar="N", help="Stop, to be resumed, when so many tokens are spent.")
+    ] = None
+    price: Annotated[
+        list[float] | None,
+        Option(parser=parse_price, metavar="IN,OUT", help="Of a million tokens each way: the cost is told."),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """What was asked for, by the names of the fields."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

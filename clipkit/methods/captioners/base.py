@@ -11,19 +11,21 @@ from clipkit.methods.parameters import Parametrised
 from clipkit.stream.captions import Caption
 
 if TYPE_CHECKING:
-    from clipkit.features.embedder import Embedder
+    from clipkit.features.embedder import Embedder, ImageItem
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One record for a captioner. name: its id, by which all that is random is drawn. captions: those it has, the one
     in use first. reference: its image as the record has it; data: reads and checks its bytes (RecordError), for those
-    that need the image. record: other fields that a prompt may name."""
+    that need the image; image: the same, made ready for the run's Embedder, for those that ask the model. Each is read
+    once. record: other fields that a prompt may name."""
 
     name: str
     captions: Sequence[Caption]
     reference: str = ""
     data: Callable[[], bytes] | None = None
+    image: Callable[[], ImageItem] | None = None
     record: Any = None
 
     @property
@@ -48,8 +50,8 @@ class Captioner(Parametrised):
     needs_image, needs_text: what a record must have. asks_model: it works with the `--model` of the run, whose
     `Embedder` it is given. waits: it only waits (for a server): then many records are begun at once.
     batch_size, lanes: of `finish`, as a stage has them. seed: of all that is random. takes: the names of the
-    `options` it has use for, which are the flags of the verb that not every captioner has (server, recipe, ...); the
-    stage sets them before `setup`.
+    `options` it has use for, which are the flags of the verb that not every captioner has: recipe, the fields of
+    `ServerOptions`, device. The stage sets those that were given before `setup`; device it gives to that.
 
     What it writes of a record depends on that record, its parameters, the seed and its model alone; where a server
     decides that, it says so in its docstring.
