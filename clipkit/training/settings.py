@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """loss: of the registry `losses`, loss_settings: its parameters. batch_size: pairs of a step, over all processes.
+    """loss: of the registry `losses`, loss_settings: its parameters. batch_size: pairs of a step, of all processes.
     chunk: pairs that go through the model at once, each process (gradient caching); None: its whole share.
 
     steps: optimizer steps of the whole run. lr: the peak, reached after `warmup` steps, then `schedule`.
