@@ -2,13 +2,18 @@
 
 Group: Adapt
 
-A bare architecture (`tiny-ViT-64`, `ViT-B-32`) begins with random weights, any other model with its own.
-Reads everything first.
+A bare architecture (tiny-ViT-64, ViT-B-32) begins with random weights, any other model of open_clip with its own. The
+folder -o gets the model (`model/`, for --model and for open_clip), checkpoints, metrics.jsonl and run.json.
+--resume goes on from the last checkpoint, with the losses that a run without a stop would have had. Records of the
+split test are left out, those of val measured on. Where all sources are tar shards they are read in order, as
+webdataset does. With torchrun it trains on several GPUs or machines. Reads everything first.
 
 Example:
 
-    clipkit train pairs.jsonl --model tiny-ViT-64 --steps 2000 -o run/
+    clipkit train pairs.jsonl --model tiny-ViT-64 --epochs 20 -o run/
     clipkit zeroshot photos/ --labels cat,dog --model ./run/model/
+    clipkit train pairs.jsonl --model ViT-B-32:laion2b_s34b_b79k --lora 8 --eval val.jsonl -o tuned/
+    clipkit train 'shards/*.tar' --model tiny-ViT-64 --texts original=1,coca=1 --batch-size 4096 --chunk 256 -o run/
 """
 
 from typing import Annotated
@@ -18,21 +23,29 @@ from typer import Option
 from clipkit import pipeline
 from clipkit.errors import ExitCode, UsageError
 from clipkit.options import ImageOptions, StreamOptions
+from clipkit.training_options import KeepingOptions, LearningOptions, PairOptions, TrainedOptions
 
 
 def run(
     io: StreamOptions,
     images: ImageOptions,
+    learning: LearningOptions,
+    trained: TrainedOptions,
+    pairs: PairOptions,
+    keeping: KeepingOptions,
     model: Annotated[str, Option(metavar="NAME", help="An architecture, or a model to go on from.")],
-    steps: Annotated[int, Option(min=1, metavar="N", help="Steps of the optimizer.")] = 1000,
-    batch_size: Annotated[int, Option(min=2, metavar="N", help="Pairs of a step, over all processes.")] = 256,
-    lr: Annotated[float, Option(min=0, metavar="X", help="The highest learning rate.")] = 5e-4,
+    device: Annotated[str | None, Option(metavar="NAME", help="cuda, cuda:1, mps or cpu. Default: the best.")] = None,
 ) -> ExitCode:
+    from clipkit.methods.parameters import parse_settings
     from clipkit.stages.train import Train
     from clipkit.stream.sink import StdoutSink
 
     if not io.out or io.out == "-":
         raise UsageError("where is the run to be written?", "name a folder: -o DIR")
-    config = {"model": model, "settings": {"steps": steps, "batch_size": batch_size, "lr": lr}}
-    stage = Train(config, pipeline.runtime(io, images) | {"run": io.out})
+    settings = {**learning.given(), **trained.given(), **pairs.given()}
+    settings["loss_settings"] = parse_settings(learning.loss_settings or [])
+    length = {name: settings.pop(name) for name in ("epochs", "samples") if name in settings}
+    config = {"model": model, "device": device or "auto", "settings": settings, **length}
+    kept = {name: value for name, value in keeping.given().items() if name != "eval"}
+    stage = Train(config, pipeline.runtime(io, images) | kept | {"run": io.out})
     return pipeline.stream(stage, io, sink=StdoutSink())

@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "diagnosis": {"config", "errors", "models", "stream"},
     "verbs": {"errors"},
     "options": {"config", "errors"},
+    "training_options": {"errors", "options"},
     "pipeline": {"config", "errors", "features", "stream", "terminal"},
     "matrix": {"config", "errors", "evaluation", "methods", "options", "pipeline", "stages", "stream", "terminal"},
     "tasks": {"errors", "matrix", "methods", "options", "pipeline", "recipes", "stages", "stream", "terminal"},
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     "__init__": {"api"},
     "__main__": {"cli"},
 }
-KNOW_TYPER = {"cli", "completion", "loader", "options"}
+KNOW_TYPER = {"cli", "completion", "loader", "options", "training_options"}
 FIRST_PARTY = "clipkit"
 
 

@@ -14,7 +14,7 @@ class Settings:
     steps: optimizer steps of the whole run. lr: the peak, reached after `warmup` steps, then `schedule`.
     layer_decay: each layer's rate is that of the one above it times this. clip_norm: of the gradient, None for no limit.
     ema: decay of the averaged weights, which are then what is saved and measured. precision: f32, bf16 or f16.
-    weights: source of a caption -> how often it is drawn, of those an image has; {} is the caption in use alone.
+    teacher: the model that a loss learns from, by name. weights: source of a caption -> how often it is drawn, of those an image has; {} is the caption in use alone.
     prefixes: source -> words in front of its captions (prefix conditioning). area: the least part of a picture that a
     crop shows (1: the picture as the model sees it when it is used).
     """
@@ -38,6 +38,7 @@ class Settings:
     lock_image: bool = False
     lock_text: bool = False
     lora_rank: int | None = None
+    teacher: str | None = None
     weights: dict[str, float] = field(default_factory=dict)
     prefixes: dict[str, str] = field(default_factory=dict)
     area: float = 0.9
