@@ -34,6 +34,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Decontaminate": {"against": [str(Path(__file__).parent / "cases/decontaminate/pictures/eval.jsonl")]},
     "CountConcepts": {"names": ["picture", "r"], "groups": [["picture"], ["png"]]},
     "CountTags": {"model": "lite", "names": ["noise", "picture"], "groups": [["noise", "a pattern"], ["picture"]]},
+    "CorruptShuffle": {"share": 0.5},
+    "CorruptWords": {"by": "drop-words", "share": 0.5},
     "Curve": {"counts": [str(Path(__file__).parent / "cases/concepts-curve/answers/counts.jsonl")]},
     "Dedup": {"by": ["bytes", "pixels", "phash", "text", "semantic"], "mark": True},
     "Describe": {
