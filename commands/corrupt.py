@@ -12,7 +12,7 @@ Example:
 
     clipkit corrupt pairs.jsonl --shuffle 0.3 -o noisy.jsonl
     clipkit corrupt pairs.jsonl --shuffle 0.2 --seed 1 | clipkit corrupt --drop-words 0.5
-    clipkit score noisy.jsonl --by clip | clipkit filter --where 'scores.clip > 0.2 and not missing(corrupted)' | wc -l
+    clipkit score noisy.jsonl --by clip | clipkit filter --top-fraction 0.7 --by scores.clip -o kept.jsonl
 """
 
 from typing import Annotated

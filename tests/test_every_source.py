@@ -53,7 +53,7 @@ ARGUMENTS: dict[str, list[str]] = {
     ],
     "concepts retrieve": ["--labels", "red,green", "--rank", "random", "--mark", "--on-error", "keep", "--lenient"],
     "concepts synonyms": ["--labels", "red,green", "--on-error", "skip", "--lenient"],
-    "corrupt": ["--shuffle", "0.5", "--on-error", "skip", "--lenient"],
+    "corrupt": ["--shuffle", "0.5", "--on-error", "keep", "--lenient"],
     "dedup": ["--by", "pixels"],
     "eval": ["--no-cache"],
     "eval classification": ["--no-cache"],

@@ -32,7 +32,6 @@ _MADE_BEFORE: Final = ("scores", "emb.text")  # by verbs that may have seen the 
 class _Corrupting(Stage):
     """What both stages do with a record: which take part, and what is written of it."""
 
-    verb: ClassVar[str] = "corrupt"
     adds: ClassVar[tuple[str, ...]] = ("corrupted", "texts")
     inline: ClassVar[bool] = True
     reads: tuple[str, ...] = ("text",)
@@ -77,6 +76,8 @@ class CorruptShuffle(_Corrupting, WholeStage):
     of those that take part share one; where it cannot be avoided a record keeps its captions, unmarked.
     Holds some 60 bytes a record while it decides.
     """
+
+    verb: ClassVar[str] = "corrupt"
 
     def setup(self) -> None:
         super().setup()
@@ -158,6 +159,8 @@ class CorruptWords(_Corrupting):
     least, and a swap takes two. Which: by hash of the record's id and the caption. All that is no negative in `texts`
     is treated as the caption is: none of it tells the true one. What has too few words stays as it is, unmarked.
     """
+
+    verb: ClassVar[str] = "corrupt"
 
     def process(self, items: list[Any]) -> list[Outcome]:
         return [self._outcome(record) for record in items]
