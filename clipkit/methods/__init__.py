@@ -113,6 +113,7 @@ _W = "clipkit.methods.captioners"
 
 CAPTIONERS = Registry(
     "captioners",
+    Entry("tags", f"{_W}.tags:Tags", "The concepts that zero-shot finds, before the caption; nothing to download."),
     Entry("vlm", f"{_W}.vlm:Vlm", "A vision-language model behind a server (OpenAI's protocol) is asked by a recipe."),
     Entry("rewrite", f"{_W}.rewrite:Rewrite", "A language model behind a server rewrites or merges captions."),
     described=True,

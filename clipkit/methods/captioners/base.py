@@ -11,6 +11,8 @@ from clipkit.methods.parameters import Parametrised
 from clipkit.stream.captions import Caption
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from clipkit.features.embedder import Embedder, ImageItem
 
 
@@ -36,7 +38,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """captions: new ones, best first. tokens_in, tokens_out: what they cost, where somebody counts."""
+    """captions: new ones, best first; none where there is nothing to say that the record lacks: it stays as it is.
+    (An answer without a caption is a RecordError.) tokens_in, tokens_out: what they cost, where somebody counts."""
 
     captions: Sequence[Caption]
     tokens_in: int = 0
@@ -109,3 +112,13 @@ class Captioner(Parametrised):
 
     def close(self) -> None:
         """Release what setup took."""
+
+
+def joint_features(embedder: Embedder, items: Sequence[ImageItem]) -> np.ndarray:
+    """Unit features f32 [n, d] of pictures; an item remembers its own, so that asking twice costs nothing."""
+    from clipkit.features.embedder import JOINT
+
+    rows = embedder.encode(items).joint
+    for item, row in zip(items, rows, strict=True):
+        item.vectors, item.pixels = {JOINT: row}, None
+    return rows
