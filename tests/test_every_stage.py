@@ -68,6 +68,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Sample": {"fraction": 0.5, "seed": 0},
     "SampleExact": {"count": 6},
     "Pack": {},
+    "Recaption": {"improve_by": -0.5},
     "Prune": {"method": "density", "keep": 6, "k": 3},
     "PruneRecords": {"method": "random", "keep": 6},
     "Scan": {"hash": True, "size": True},
