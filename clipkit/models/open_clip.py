@@ -165,16 +165,24 @@ class OpenClipEncoder(Encoder):
         """
         self.save_state(folder, self.module().state_dict())
 
-    def save_state(self, folder: str | Path, state: Mapping[str, torch.Tensor]) -> None:
-        """The same for other weights of this architecture, by open_clip's names."""
+    def save_state(
+        self,
+        folder: str | Path,
+        state: Mapping[str, torch.Tensor],
+        also: Callable[[Path], None] | None = None,
+    ) -> None:
+        """The same for other weights of this architecture, by open_clip's names.
+
+        also: writes files of its own into the folder that is being made.
+        """
         config = self._source.config
-        hub_folder.write(
-            folder,
-            state,
-            config,
-            self.identity.preprocess,
-            lambda fresh: copy_tokenizer(self._source.tokenizer, config["text_cfg"], fresh),
-        )
+
+        def add(fresh: Path) -> None:
+            copy_tokenizer(self._source.tokenizer, config["text_cfg"], fresh)
+            if also:
+                also(fresh)
+
+        hub_folder.write(folder, state, config, self.identity.preprocess, add)
 
     def close(self) -> None:
         del self._model, self._tower

@@ -41,3 +41,41 @@ class Signals:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+class Patience:
+    """While it is entered, the first signal that would stop the run is only noted, for `fire` to raise where that does
+    no harm. A second Ctrl-C stops at once; another SIGTERM doesn't, as torchrun sends one after a terminal's Ctrl-C.
+
+    To be entered within `Signals`, or where signals are Python's own.
+    """
+
+    noted: int | None = None
+
+    def __enter__(self) -> Patience:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            heard = [number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.noted is None:
+            self.noted = number
+        elif number == signal.SIGINT:
+            self._stop(number)
+
+    def fire(self) -> None:
+        """Raise what the noted signal stands for, if there is one."""
+        if self.noted is not None:
+            self._stop(self.noted)
+
+    def _stop(self, number: int) -> None:
+        before = self._before[number]
+        self.__exit__()
+        before(number, None)
+
+    def __exit__(self, *exc: object) -> None:
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, handler)
