@@ -85,10 +85,10 @@ class InputOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(InputOptions):
-    """What a verb reads and writes, and what happens to a record that fails."""
+class OutputOptions(OptionGroup):
+    """What a verb writes, and what happens to a record that fails; on its own for those that read no records."""
 
-    title: ClassVar[str] = "Input and output"
+    title: ClassVar[str] = "Output"
 
     out: Annotated[
         str | None,
@@ -110,6 +110,13 @@ class StreamOptions(InputOptions):
     workers: Annotated[int | None, Option(min=1, metavar="N", help="Threads. Default: one a core.")] = None
     lenient: Annotated[bool, Option("--lenient", help="Exit 0 even if some records failed.")] = False
     exit_status: Annotated[bool, Option("-e", "--exit-status", help="Exit 4 if no record is left.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(OutputOptions, InputOptions):
+    """What a verb reads and writes, and what happens to a record that fails."""
+
+    title: ClassVar[str] = "Input and output"
 
 
 @dataclass(frozen=True, kw_only=True)
