@@ -124,6 +124,8 @@ _L = "clipkit.methods.losses"
 LOSSES = Registry(
     "losses",
     Entry("clip", f"{_L}.clip:Clip", "Each image among all texts, each text among all images (Radford et al., 2021)."),
+    Entry("siglip", f"{_L}.siglip:SigLip", "Each image with each text, pair or no pair (Zhai et al., 2023)."),
+    Entry("multi-positive", f"{_L}.multi_positive:MultiPositive", "Several captions an image (DreamLIP, 2024)."),
     described=True,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -25,7 +25,8 @@ _AHEAD = 3  # batches that are decoded while one is trained on
 @dataclass(frozen=True)
 class Batch:
     """One process's share of a step. pixels: f32 [b, 3, h, w]. tokens: int64 [b, m, length]; present: bool [b, m].
-    negatives: int64 [b, k, length] and negatives_present, or None. after: the position to go on from.
+    negatives: int64 [b, k, length] and negatives_present, or None. after: the position to go on from. For a teacher:
+    texts, the first caption of each; teacher_pixels: where its preprocessing is another one, else None.
     """
 
     names: list[str]
@@ -35,6 +36,8 @@ class Batch:
     after: int
     negatives: torch.Tensor | None = None
     negatives_present: torch.Tensor | None = None
+    texts: list[str] = field(default_factory=list)
+    teacher_pixels: torch.Tensor | None = None
 
 
 class Loader:

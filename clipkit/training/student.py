@@ -2,38 +2,145 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
+from clipkit.errors import UsageError
 from clipkit.methods.losses.base import Loss, Outputs
+from clipkit.models.base import Encoder
 from clipkit.models.open_clip import OpenClipEncoder
 from clipkit.training.loader import Batch
+from clipkit.training.precision import lowered
 from clipkit.training.settings import Settings
+from clipkit.training.text_tower import encode_texts
+from clipkit.training.trainable import Trained
 
 
 class Student:
-    """encoder: where it came from (tokenizer, preprocessing, configuration). model: what is trained."""
+    """encoder: where it came from (tokenizer, preprocessing, configuration). model: what is trained.
 
-    def __init__(self, encoder: OpenClipEncoder, settings: Settings, loss: Loss) -> None:
+    teacher: the model that a loss which `teaches` has it learn from. Raises UsageError for a loss that the model cannot
+    be trained with.
+    """
+
+    def __init__(
+        self, encoder: OpenClipEncoder, settings: Settings, loss: Loss, teacher: Encoder | None = None
+    ) -> None:
         self.encoder, self.device = encoder, encoder.device
-        self.model: Any = encoder.module().train()
-        self.settings, self.loss = settings, loss
+        model: Any = encoder.module().train()
+        self.model = model
+        self.settings, self.loss, self.teacher = settings, loss, teacher
+        self._check(encoder.identity.name)
+        self.trained = Trained(self.model, settings, loss, fresh=encoder.fresh)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name."""
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        return self.trained.parameters
 
     def outputs(self, batch: Batch) -> Outputs:
-        """What the towers give for a batch, with gradients."""
-        image = self.model.encode_image(batch.pixels.to(self.device), normalize=True)
-        count, many, length = batch.tokens.shape
-        text = self.model.encode_text(batch.tokens.view(-1, length).to(self.device), normalize=True)
-        bias = getattr(self.model, "logit_bias", None)
-        present = batch.present.to(self.device)
-        return Outputs(image, text.view(count, many, -1), present, self.model.logit_scale.exp(), bias)
+        """What the towers give for a batch, with gradients, and the teacher, without."""
+        return replace(self.towers(batch, decode=self.loss.decodes), teacher=self.teaching(batch))
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """The weights as open_clip names them, to be saved or measured."""
-        return dict(self.model.state_dict())
+    @property
+    def scale(self) -> torch.Tensor:
+        """The logit scale, with its gradient."""
+        exponentiated: torch.Tensor = self.model.logit_scale.exp()
+        return exponentiated
+
+    def towers(self, batch: Batch, *, decode: bool = False) -> Outputs:
+        """What the student alone gives. decode: what its decoder says of the captions too. Features are f32 whatever
+        the towers compute in; decoded logits are not, and their loss makes them so."""
+        model = self.model
+        pixels, tokens = batch.pixels.to(self.device), batch.tokens.to(self.device)
+        present = batch.present.to(self.device)
+        logits = said = None
+        with lowered(self.device, self.settings.precision):
+            if decode:
+                image, parts = model.visual(pixels)
+                text, words = model.text(tokens[:, 0])
+                length = int((batch.tokens[:, 0] != model.pad_id).any(0).nonzero().max()) + 1
+                logits, said = model.text_decoder(parts, words[:, : length - 1]), tokens[:, 0, 1:length]
+                text, negatives = text[:, None], None
+            else:
+                image = model.encode_image(pixels, normalize=False)
+                text, negatives = self._texts(batch)
+        return Outputs(
+            image=_unit(image),
+            text=_unit(text),
+            present=present,
+            scale=self.scale,
+            bias=getattr(model, "logit_bias", None),
+            negatives=None if negatives is None else _unit(negatives),
+            negatives_present=None if batch.negatives_present is None else batch.negatives_present.to(self.device),
+            logits=logits,
+            tokens=said,
+        )
+
+    def teaching(self, batch: Batch) -> Outputs | None:
+        """What the teacher says of a batch; None without one."""
+        if self.teacher is None:
+            return None
+        pixels = batch.pixels if batch.teacher_pixels is None else batch.teacher_pixels
+        image, _ = self.teacher.encode_images(pixels.numpy())
+        text = self.teacher.encode_texts(batch.texts)
+        bias = self.teacher.logit_bias
+        return Outputs(
+            image=self._known(image),
+            text=self._known(text)[:, None],
+            present=torch.ones(len(image), 1, dtype=torch.bool, device=self.device),
+            scale=torch.tensor(self.teacher.logit_scale, device=self.device),
+            bias=None if bias is None else torch.tensor(bias, device=self.device),
+        )
+
+    def state(self, values: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The weights as open_clip names them, to be saved or measured. values: of what is trained, instead of its own."""
+        return self.trained.weights(values)
+
+    def _texts(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features of captions [b, m, d] and of negatives [b, k, d]: those that are there go through the tower, all at
+        once, and the rest is 0."""
+        held = [(batch.tokens, batch.present)]
+        if batch.negatives is not None and batch.negatives_present is not None:
+            held.append((batch.negatives, batch.negatives_present))
+        rows = torch.cat([tokens[present] for tokens, present in held])
+        features = encode_texts(self.model, rows.to(self.device))
+        spread = []
+        counts = [int(present.sum()) for _, present in held]
+        for (_, present), found in zip(held, torch.split(features, counts), strict=True):
+            places = present.flatten().nonzero()[:, 0].to(self.device)
+            empty = found.new_zeros(present.numel(), found.shape[1])
+            spread.append(empty.index_copy(0, places, found).view(*present.shape, -1))
+        return spread[0], spread[1] if len(spread) > 1 else None
+
+    def _known(self, features: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(features).to(self.device)
+
+    def _check(self, name: str) -> None:
+        loss, model = self.loss, self.model
+        if loss.decodes and not hasattr(model, "text_decoder"):
+            raise UsageError(
+                f"{loss.name} trains what a model says of a picture, and {name} has no decoder",
+                "take a CoCa model: clipkit models --search coca",
+            )
+        if loss.needs_bias and getattr(model, "logit_bias", None) is None:
+            raise UsageError(
+                f"{loss.name} needs a logit bias, which {name} was trained without",
+                "take a SigLIP model, or an architecture to train from scratch: one is made with it",
+            )
+        if loss.teaches and self.teacher is None:
+            raise UsageError(f"{loss.name} needs a model to learn from", "name it: --teacher MODEL")
+        if self.teacher is not None and not loss.teaches:
+            raise UsageError(f"{loss.name} has no use for a teacher", "take --loss distill, or leave --teacher out")
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    """Unit rows; f32 at least; rows of zeros stay."""
+    if features.dtype in (torch.float16, torch.bfloat16):
+        features = features.float()
+    return functional.normalize(features, dim=-1)

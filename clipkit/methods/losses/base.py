@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Group(Protocol):
-    """The processes that train together. Alone: rank 0 of 1."""
+    """The processes that train together, each with as many pairs of a batch as the others. Alone: rank 0 of 1.
+
+    Of several, torch.distributed's default group is theirs: open_clip's own losses speak to it directly.
+    """
 
     @property
     def rank(self) -> int: ...
@@ -22,19 +25,21 @@ class Group(Protocol):
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of all processes, [world * b, ...], by rank. Gradients flow back to where each row came from, summed
-        over the processes."""
+        over the processes. Rows that need no gradient may be of any type."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """One process's share of a batch: b pairs, d = width of the joint space. Tensors on one device, with gradients.
+    """One process's share of a batch: b pairs, d = width of the joint space. Tensors on one device, with gradients, in
+    f32 (or f64), whatever the model computes in.
 
     image: unit rows [b, d]. text: unit rows [b, m, d], m captions of each image (m is 1 but for losses of `many`).
     present: bool [b, m], which of these are there (an image with fewer captions has zero rows behind); the first is.
+    m is the same in all processes.
     scale: exponentiated logit scale, scalar. bias: logit bias, scalar, or None for a model without one.
     negatives: unit rows [b, k, d] of captions that are not true, and negatives_present bool [b, k]; None without any.
     logits, tokens: the decoder's [b, l, vocabulary] and what it should have said, int64 [b, l] (0: padding); None
-    where the model has none. teacher: what another model says of the same batch, without gradients, or None.
+    unless the loss `decodes`. teacher: what another model says of the same batch, without gradients, or None.
     """
 
     image: torch.Tensor
@@ -54,8 +59,7 @@ class Outputs:
         return self.text[:, 0]
 
     def gathered(self, group: Group) -> Self:
-        """The same of all processes. The decoder's output stays: its loss is a mean over rows, and parts of equal size
-        have the same mean."""
+        """The same of all processes; the decoder's output stays as it is."""
         if group.world == 1:
             return self
         names = ("image", "text", "present", "negatives", "negatives_present")
@@ -70,8 +74,8 @@ class Loss(Parametrised):
     texts: how many captions of an image it looks at: one, drawn, or many (`captions` of them, a parameter).
     negatives: whether it uses captions that are not true. decodes: whether it needs a model with a decoder (CoCa).
     teaches: whether it needs a teacher. needs_bias: whether the model has a logit bias (SigLIP).
-    scale: the logit scale that training starts with (not its logarithm), None for the model's own; trains_scale:
-    whether it is trained. bias: likewise.
+    scale: the logit scale (not its logarithm) that a new model starts with, None for its architecture's own; where
+    `trains_scale` is False, every model has it, and keeps it. bias: the logit bias that a new model starts with.
     """
 
     texts: ClassVar[Literal["one", "many"]] = "one"
@@ -94,3 +98,32 @@ class Loss(Parametrised):
         The mean over processes of `loss`' gradients is that of one process with the whole batch.
         """
         raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class DecodingLoss(Loss):
+    """A loss that has two parts: of the features of the whole batch, and of what a decoder says, caption by caption."""
+
+    decodes: ClassVar[bool] = True
+
+    def contrast(self, outputs: Outputs, group: Group) -> torch.Tensor:
+        """The part of the features."""
+        raise NotImplementedError
+
+    def caption(self, outputs: Outputs) -> torch.Tensor:
+        """The part of the decoder: a mean over the tokens that it should have said."""
+        raise NotImplementedError
+
+    def __call__(self, outputs: Outputs, group: Group) -> dict[str, torch.Tensor]:
+        assert outputs.tokens is not None
+        contrastive = self.contrast(outputs, group)
+        caption = self.caption(outputs) * share_of_tokens(outputs.tokens, outputs.tokens, group)
+        return {"loss": contrastive + caption, "contrastive": contrastive, "caption": caption}
+
+
+def share_of_tokens(part: torch.Tensor, tokens: torch.Tensor, group: Group) -> torch.Tensor:
+    """The weight of a mean over the tokens of `part`, of this process's `tokens` (int64 [b, l], 0: padding): with it,
+    the sum over the parts, averaged over the processes, is the mean over all tokens of the batch, long captions and
+    short ones alike."""
+    said = (tokens != 0).sum().float().view(1)
+    return (part != 0).sum() * group.world / group.gather(said).sum()
