@@ -13,11 +13,9 @@ from clipkit.chat.protocol import Answer, Ask
 from clipkit.chat.settings import Settings, api_key
 from clipkit.errors import RecordError, UsageError
 from clipkit.methods.captioners.base import Captioner, Request, Written
-from clipkit.methods.parameters import param
+from clipkit.methods.captioners.sampling import Sampling, seed_of
 from clipkit.prompts import answers, asking, recipes
-from clipkit.prompts.recipe import Recipe
 from clipkit.stream.captions import Caption
-from clipkit.stream.hashing import ticket
 
 if TYPE_CHECKING:
     from clipkit.features.embedder import Embedder
@@ -34,7 +32,7 @@ class _Begun:
 
 
 @dataclass(kw_only=True)
-class Served(Captioner):
+class Served(Sampling, Captioner):
     """Asks a server as a recipe says; a variant is a request of its own, and those of a record run at once.
 
     A record fails where no variant has an answer that can be used; else it gets the captions of those that have, and
@@ -46,14 +44,10 @@ class Served(Captioner):
     waits = True
     takes = SERVER_OPTIONS | {"recipe"}
 
-    variants: int | None = param(None, said="Answers a record; else as the recipe says.", low=1)
-    temperature: float | None = param(None, said="0 is always the likeliest; else as the recipe says.", low=0)
-    top_p: float | None = param(None, said="Of the likeliest tokens, this share; else as the recipe says.", low=0)
-    max_tokens: int | None = param(None, said="Of an answer; else as the recipe says.", low=1)
     batch_size: int = field(default=1, init=False)  # a record is done when its own answers are there
 
     def setup(self, embedder: Embedder | None, device: str) -> None:
-        self.recipe = self._overridden(recipes.load(self.options.get("recipe") or self.default_recipe))
+        self.recipe = self.over(recipes.load(self.options.get("recipe") or self.default_recipe))
         if self.recipe.method != self.method:
             asked = "with" if self.recipe.method == "vlm" else "without"
             raise UsageError(
@@ -64,14 +58,6 @@ class Served(Captioner):
             )
         self.unused = 0  # variants without a caption, of records that have others
         self.client = Client(Settings.of(self.options), api_key())
-
-    def _overridden(self, recipe: Recipe) -> Recipe:
-        own = {name: getattr(self, name) for name in ("variants", "temperature", "top_p", "max_tokens")}
-        given = {name: value for name, value in own.items() if value is not None}
-        try:
-            return msgspec.convert(msgspec.to_builtins(recipe) | given, Recipe)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"--set of {self.name}: {error}") from None
 
     @property
     def identity(self) -> str:
@@ -89,7 +75,7 @@ class Served(Captioner):
     def begin(self, request: Request) -> _Begun:
         fields = asking.fields_of(self.recipe, request.captions, request.record)
         picture = self.picture(request)
-        seeds = tuple(_seed(request.name, variant, self.seed) for variant in range(self.recipe.variants))
+        seeds = tuple(seed_of(request.name, variant, self.seed) for variant in range(self.recipe.variants))
         asks = []
         for variant, seed in enumerate(seeds):
             system, user = asking.ask(self.recipe, fields, request.name, variant, self.seed)
@@ -151,8 +137,3 @@ class Served(Captioner):
     def close(self) -> None:
         if hasattr(self, "client"):
             self.client.close()
-
-
-def _seed(name: str, variant: int, seed: int) -> int:
-    """What a server draws by, in 0 .. 2**31 - 1: of llama.cpp's 32 bits, and signed."""
-    return int.from_bytes(ticket(f"{name}\0{variant}", seed, "chat")[:4], "big") >> 1
