@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import random
 import threading
@@ -110,7 +111,7 @@ class Client:
         if self.settings.price is None:
             return None
         tokens = (self.tokens_in, self.tokens_out)
-        return round(sum(n * price for n, price in zip(tokens, self.settings.price, strict=True)) / 1e6, 6)
+        return round(sum(n * price for n, price in zip(tokens, self.settings.price, strict=True)) / 1e6, 9)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -255,10 +256,11 @@ class Client:
     async def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of a good answer. Raises Failure, RecordError, ClipkitError."""
         headers = {"Content-Type": "application/json"} if body is not None else None
+        sent = io.BytesIO(body) if body is not None else None  # bit by bit: a picture must not hold up the loop
         with explained(self.settings.server, self.settings.timeout):
             url = self.settings.server + path
             async with self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, url, data=sent, headers=headers, allow_redirects=False
             ) as response:
                 self._met = True
                 data = await self._receive(response)
