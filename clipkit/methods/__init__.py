@@ -125,7 +125,12 @@ LOSSES = Registry(
     "losses",
     Entry("clip", f"{_L}.clip:Clip", "Each image among all texts, each text among all images (Radford et al., 2021)."),
     Entry("siglip", f"{_L}.siglip:SigLip", "Each image with each text, pair or no pair (Zhai et al., 2023)."),
+    Entry("coca", f"{_L}.coca:CoCa", "Contrast, and captions token by token: for CoCa models (Yu et al., 2022)."),
     Entry("multi-positive", f"{_L}.multi_positive:MultiPositive", "Several captions an image (DreamLIP, 2024)."),
+    Entry("hq-clip", f"{_L}.hq_clip:HqClip", "Several captions, and negative ones, after HQ-CLIP (Wei et al., 2025)."),
+    Entry("infoloob", f"{_L}.infoloob:InfoLoob", "CLOOB: InfoLOOB with Hopfield retrieval (Fürst et al., 2022)."),
+    Entry("softened", f"{_L}.softened:Softened", "Part of the truth to other pairs (PyramidCLIP, Gao et al., 2022)."),
+    Entry("distill", f"{_L}.distill:Distill", "A teacher's answers too, as in TinyCLIP (Wu et al., 2023)."),
     described=True,
 )
 
