@@ -189,15 +189,22 @@ class ModelsOptions(OptionGroup):
         return [ModelOptions(model=name, **same) for name in dict.fromkeys(self.model or ())] or [ModelOptions(**same)]
 
 
-def parse_price(text: str) -> list[float]:
-    """`0.15,0.6` to [0.15, 0.6]."""
+class Price(NamedTuple):
+    """Of a million tokens sent, and of a million answered."""
+
+    tokens_in: float
+    tokens_out: float
+
+
+def parse_price(text: str) -> Price:
+    """`0.15,0.6` to Price(0.15, 0.6)."""
     try:
         prices = [float(part) for part in text.split(",")]
     except ValueError:
         prices = []
     if len(prices) != 2 or not all(0 <= price < float("inf") for price in prices):
         raise UsageError(f"--price takes IN,OUT, of a million tokens each, not {text!r}", "for example: 0.15,0.6")
-    return prices
+    return Price(*prices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +231,7 @@ class ServerOptions(OptionGroup):
         int | None, Option(min=1, metavar="N", help="Stop, to be resumed, when so many tokens are spent.")
     ] = None
     price: Annotated[
-        list[float] | None,
+        Price | None,
         Option(parser=parse_price, metavar="IN,OUT", help="Of a million tokens each way: the cost is told."),
     ] = None
 
