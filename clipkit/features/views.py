@@ -86,15 +86,24 @@ class Crop:
 
 
 def augmented(
-    name: str | bytes, number: int, seed: int, size: tuple[int, int], scale: tuple[float, float] = (0.5, 1.0)
+    name: str | bytes,
+    number: int,
+    seed: int,
+    size: tuple[int, int],
+    scale: tuple[float, float] = (0.5, 1.0),
+    *,
+    mirrors: bool = True,
 ) -> View:
     """A random crop, mirrored or not, resized to a model's input: what few-shot methods train on besides the picture.
 
     name: of the picture, its id. number: 1, 2, ... of its views. size: (height, width) in pixels that the model takes,
-    so that its preprocessing only normalises. scale: bounds of the crop's area, as a part of the picture's.
+    so that its preprocessing only normalises. scale: bounds of the crop's area, as a part of the picture's. mirrors:
+    whether half of them are mirrored; nothing else about a crop changes with it.
     The same arguments give the same view, in any run.
     """
     crop = Crop.drawn(name, number, seed, scale)
+    if not mirrors:
+        crop = replace(crop, mirrored=False)
     height, width = size
 
     def make(picture: Image.Image) -> Image.Image:

@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 
 from clipkit.errors import ClipkitError, RecordError
-from clipkit.features.views import augmented
-from clipkit.images.decode import decode
+from clipkit.images.transform import normalise
+from clipkit.models.base import Preprocess
 from clipkit.models.open_clip import OpenClipEncoder
 from clipkit.stream.engine import available_cores
 from clipkit.training.examples import Example, Examples
+from clipkit.training.pictures import Pictures, cost
 from clipkit.training.settings import Settings
+from clipkit.training.texts import Shown, Texts
 
-_AHEAD = 3  # batches that are decoded while one is trained on
+_AHEAD: Final = 3  # batches that are made while one is trained on
+_AHEAD_BYTES: Final = 512 << 20  # of these batches, at most, but for one; and again of examples on their way
+_KEPT_BYTES: Final = 1 << 30  # of decoded pictures, in all processes of a machine
+_TOKENIZED: Final = 50_000  # texts
+_REPORTED: Final = 100  # names
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One process's share of a step. pixels: f32 [b, 3, h, w]. tokens: int64 [b, m, length]; present: bool [b, m].
-    negatives: int64 [b, k, length] and negatives_present, or None. after: the position to go on from. For a teacher:
-    texts, the first caption of each; teacher_pixels: where its preprocessing is another one, else None.
+    """One process's share of a step, b pictures; tensors are on the CPU, pinned where the model is on a GPU.
+
+    pixels: f32 [b, 3, h, w]. tokens: int64 [b, m, length], m captions of each picture, which begin with the words of
+    their source where there are any; present: bool [b, m], which of these are there; the first is. texts: the first
+    caption of each, without such words. negatives: int64 [b, k, length] and negatives_present bool [b, k], or None.
+    teacher_pixels: what a teacher with a preprocessing of its own sees, the same crops, f32 [b, 3, h, w], else None.
+    after: the position that this process goes on from.
     """
 
     names: list[str]
+    texts: list[str]
     pixels: torch.Tensor
     tokens: torch.Tensor
     present: torch.Tensor
     after: int
     negatives: torch.Tensor | None = None
     negatives_present: torch.Tensor | None = None
-    texts: list[str] = field(default_factory=list)
     teacher_pixels: torch.Tensor | None = None
 
 
+@dataclass(slots=True)
+class _Coming:
+    """An example on its way into a batch."""
+
+    position: int
+    example: Example
+    shown: Shown | None
+    pixels: Future[list[np.ndarray]] | None
+    problem: RecordError | None = None
+    bytes: int = 0
+
+
 class Loader:
-    """Batches of `size` from a position on, without end; an example that cannot be read is counted, and the next one of
-    this process takes its place. captions: how many of an image. failed: what could not be read, by kind of error.
+    """Batches of `size` from a position on, without end. They depend on the examples, the settings and `world`, not on
+    threads or on where it began.
+
+    An example that cannot be used is counted, and the next one of this process takes its place. failed: how many
+    examples those are, by kind of error; failures: the first 100 of them, name and message.
+
+    captions: of a picture, at most. negatives: of what it is not, likewise. teacher: the preprocessing of a model that
+    sees the same pictures.
     """
 
     def __init__(
@@ -56,46 +84,138 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         captions: int = 1,
-        negatives: bool = False,
+        negatives: int = 0,
+        teacher: Preprocess | None = None,
     ) -> None:
-        self._examples, self._encoder, self._settings = examples, encoder, settings
-        self._size, self._captions, self._negatives = size, captions, negatives
+        preprocess = encoder.identity.preprocess
+        self._preprocesses = [preprocess] if teacher in (None, preprocess) else [preprocess, teacher]
+        self._examples, self._size, self._world = examples, size, world
+        self._captions, self._negatives = captions, negatives
+        self._texts = Texts(settings, captions, negatives)
+        again = settings.steps * settings.batch_size > len(examples)
+        keep = _KEPT_BYTES // world if again else 0
+        self._pictures = Pictures(examples, self._preprocesses, settings, keep=keep)
+        self._tokens = _Tokens(encoder)
+        self._pinned = encoder.device.startswith("cuda")
         self._walk = examples.walk(first, rank, world)
+        self._waiting: deque[_Coming] = deque()
+        self._on_the_way = 0  # bytes of what waits
         self.failed: Counter[str] = Counter()
-        self._pool = ThreadPoolExecutor(available_cores())
+        self.failures: dict[str, str] = {}
+        self._counted: set[int] = set()
+        self._pool = ThreadPoolExecutor(available_cores(), "decode")
+        self._maker = ThreadPoolExecutor(1, "batches")
 
     def __iter__(self) -> Iterator[Batch]:
-        waiting: deque[tuple[int, Example, Future[np.ndarray]]] = deque()
+        coming: deque[Future[Batch]] = deque()
+        bytes_a_batch = self._size * 4 * cost(self._preprocesses)
+        ahead = max(1, min(_AHEAD, _AHEAD_BYTES // bytes_a_batch))
         while True:
-            names: list[str] = []
-            pictures: list[np.ndarray] = []
-            texts: list[str] = []
-            bad = 0
-            while len(names) < self._size:
-                for position, epoch, example in islice(self._walk, max(0, _AHEAD * self._size - len(waiting))):
-                    waiting.append((position, example, self._pool.submit(self._pixels, example, epoch)))
-                position, example, coming = waiting.popleft()
-                try:
-                    pictures.append(coming.result())
-                except RecordError as error:
-                    self.failed[error.kind] += 1
-                    if (bad := bad + 1) > len(self._examples):
-                        raise ClipkitError("no picture of a whole epoch can be read") from None
-                    continue
-                names.append(example.name)
-                texts.append(example.captions[0].text)
-            tokens = self._encoder.tokenize(texts)[:, None]
-            present = torch.ones(tokens.shape[:2], dtype=torch.bool)
-            yield Batch(names, torch.from_numpy(np.stack(pictures)), tokens, present, position + 1)
-
-    def _pixels(self, example: Example, epoch: int) -> np.ndarray:
-        preprocess, settings = self._encoder.identity.preprocess, self._settings
-        picture = decode(self._examples.read(example))
-        if settings.area < 1:
-            view = augmented(example.name, epoch + 1, settings.seed, preprocess.size, (settings.area, 1.0))
-            picture = view.make(picture)
-        return self._encoder.preprocess(picture)
+            while len(coming) < ahead:
+                coming.append(self._maker.submit(self._next))
+            yield coming.popleft().result()
 
     def close(self) -> None:
         """Ctrl-C doesn't wait for pictures that nobody needs."""
+        self._maker.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _next(self) -> Batch:
+        """The next batch, made while the one before is trained on: always in the same thread."""
+        names: list[str] = []
+        shown: list[Shown] = []
+        pictures: list[list[np.ndarray]] = []
+        after = bad = 0
+        while len(names) < self._size:
+            self._look_ahead()
+            one = self._waiting.popleft()
+            self._on_the_way -= one.bytes
+            after = one.position + 1
+            try:
+                if one.problem is not None:
+                    raise one.problem
+                assert one.pixels is not None and one.shown is not None
+                pictures.append(one.pixels.result())
+            except RecordError as error:
+                self._count(one.example.name, error)
+                if (bad := bad + 1) * self._world > len(self._examples):
+                    hint = f"the last one: {one.example.name}: {error.message}"
+                    raise ClipkitError("no example of a whole epoch can be used", hint) from None
+                continue
+            bad = 0
+            names.append(one.example.name)
+            shown.append(one.shown)
+        return self._batch(names, shown, pictures, after)
+
+    def _look_ahead(self) -> None:
+        """Set threads to work on what the next batch needs, but not on more than memory holds."""
+        while not self._waiting or (len(self._waiting) < self._size and self._on_the_way < _AHEAD_BYTES):
+            position, epoch, example = next(self._walk)
+            one = _Coming(position, example, None, None)
+            try:
+                one.shown = self._texts.shown(example, epoch)
+                one.bytes = cost(self._preprocesses) + (len(example.image) if isinstance(example.image, bytes) else 0)
+                one.pixels = self._pool.submit(self._pictures.seen, example, epoch)
+            except RecordError as error:
+                one.problem = error
+            self._on_the_way += one.bytes
+            self._waiting.append(one)
+
+    def _count(self, name: str, error: RecordError) -> None:
+        """Once for each example, in however many epochs it fails."""
+        if (number := hash(name)) not in self._counted:
+            self._counted.add(number)
+            self.failed[error.kind] += 1
+            if len(self.failures) < _REPORTED:
+                self.failures[name] = error.message
+
+    def _batch(self, names: list[str], shown: list[Shown], pictures: list[list[np.ndarray]], after: int) -> Batch:
+        pixels = [
+            self._tensor(preprocess, rows)
+            for preprocess, rows in zip(self._preprocesses, zip(*pictures, strict=True), strict=True)
+        ]
+        tokens, present = self._tokens([one.spoken for one in shown], self._captions)
+        negatives = negatives_present = None
+        if self._negatives:
+            negatives, negatives_present = self._tokens([one.negatives for one in shown], self._negatives)
+        return Batch(
+            names,
+            [one.texts[0] for one in shown],
+            pixels[0],
+            tokens,
+            present,
+            after,
+            negatives,
+            negatives_present,
+            pixels[1] if len(pixels) > 1 else None,
+        )
+
+    def _tensor(self, preprocess: Preprocess, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        pixels = torch.empty((len(rows), 3, *preprocess.size), pin_memory=self._pinned)
+        for row, out in zip(rows, pixels.numpy(), strict=True):
+            normalise(preprocess, row, out)
+        return pixels
+
+
+class _Tokens:
+    """A model's tokens of texts, kept: captions come again in every epoch."""
+
+    def __init__(self, encoder: OpenClipEncoder) -> None:
+        self._encoder = encoder
+        self._rows: dict[str, torch.Tensor] = {}
+
+    def __call__(self, texts: Sequence[Sequence[str]], places: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """int64 [n, places, length], and bool [n, places]: which places hold a text. The others are zeros."""
+        new = list(dict.fromkeys(text for some in texts for text in some if text not in self._rows))
+        if len(self._rows) + len(new) > _TOKENIZED:
+            self._rows.clear()
+            new = list(dict.fromkeys(text for some in texts for text in some))
+        if new:
+            self._rows.update(zip(new, self._encoder.tokenize(new), strict=True))
+        tokens = torch.zeros((len(texts), places, self._encoder.context_length), dtype=torch.int64)
+        present = torch.zeros((len(texts), places), dtype=torch.bool)
+        for number, some in enumerate(texts):
+            for place, text in enumerate(some):
+                tokens[number, place] = self._rows[text]
+                present[number, place] = True
+        return tokens, present
