@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -130,7 +130,6 @@ class Recaption(Stage):
             self.captioner = kind(**params, seed=self.config["seed"], options=options)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._price: Sequence[float] | None = options.get("price")
         self._margin: float | None = self.config["improve_by"]
         self._asks_model = kind.asks_model or self._margin is not None
         self._opens = kind.needs_image or self._margin is not None
@@ -173,9 +172,6 @@ class Recaption(Stage):
                 f"{counts['improved']:,} of {counts['records']:,} records improved: {counts['kept']:,} of"
                 f" {counts['written']:,} new captions score higher by more than {self._margin:g}"
             )
-        if counts["tokens_in"] or counts["tokens_out"]:
-            cost = f", cost {self._cost:,.4f}" if self._price else ""
-            said.append(f"tokens: {counts['tokens_in']:,} in, {counts['tokens_out']:,} out{cost}")
         return said
 
     @property
@@ -184,16 +180,7 @@ class Recaption(Stage):
         found: dict[str, Any] = {name: counts[name] for name in ("records", "written", "kept")}
         if self._margin is not None:
             found["improved"] = counts["improved"]
-        if self.captioner.waits:
-            found["tokens"] = {"in": counts["tokens_in"], "out": counts["tokens_out"]}
-        if self._price:
-            found["cost"] = round(self._cost, 6)
         return found | self.captioner.facts
-
-    @property
-    def _cost(self) -> float:
-        assert self._price
-        return (self._counts["tokens_in"] * self._price[0] + self._counts["tokens_out"] * self._price[1]) / 1e6
 
     def fingerprint(self) -> dict[str, Any]:
         asked = {name: self.config[name] for name in ("method", "seed", "use", "improve_by")}
@@ -300,8 +287,6 @@ class Recaption(Stage):
                 self._counts["records"] += 1
                 self._counts["none"] += not written.captions
                 self._counts["written"] += sum(not caption.negative for caption in written.captions)
-                self._counts["tokens_in"] += written.tokens_in
-                self._counts["tokens_out"] += written.tokens_out
 
 
 def _name(record: Record) -> str:

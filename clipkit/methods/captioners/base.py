@@ -39,11 +39,9 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Written:
     """captions: new ones, best first; none where there is nothing to say that the record lacks: it stays as it is.
-    (An answer without a caption is a RecordError.) tokens_in, tokens_out: what they cost, where somebody counts."""
+    (An answer without a caption is a RecordError.)"""
 
     captions: Sequence[Caption]
-    tokens_in: int = 0
-    tokens_out: int = 0
 
 
 @dataclass(kw_only=True)

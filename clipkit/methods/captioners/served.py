@@ -112,12 +112,7 @@ class Served(Sampling, Captioner):
         if not captions:
             return errors[0]
         self.unused += len(errors)
-        counted = [answer for answer in came if isinstance(answer, Answer)]
-        return Written(
-            captions,
-            sum(answer.tokens_in or 0 for answer in counted),
-            sum(answer.tokens_out or 0 for answer in counted),
-        )
+        return Written(captions)
 
     @property
     def notices(self) -> list[str]:
