@@ -59,15 +59,21 @@ def load(name: ModelName, *, device: str = "auto", precision: str = "auto", thre
     return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision=precision, notices=notices)
 
 
-def untrained(arch: str, *, seed: int, device: str = "auto") -> OpenClipEncoder:
-    """An encoder of an architecture with random weights, drawn by a seed; f32. For training."""
+def untrained(arch: str, *, seed: int, device: str = "auto", bias: float | None = None) -> OpenClipEncoder:
+    """An encoder of an architecture with random weights, drawn by a seed, the same on every device; f32. For training.
+
+    bias: a logit bias that it starts with, where the architecture has none (for SigLIP's loss).
+    """
     device = choose(device)
     config = copy.deepcopy(open_clip.get_model_config(arch))
+    if bias is not None:
+        config.setdefault("init_logit_bias", bias)
     source = Source(arch, config, Path(), listing.usual_preprocess(arch), arch)
     tokenizer = model_tokenizer(arch, config["text_cfg"])
     with _quiet(), torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        model = open_clip.create_model(arch, load_weights=False, pretrained_text=False)
+        extra = {name: config[name] for name in ("init_logit_bias",) if name in config}
+        model = open_clip.create_model(arch, load_weights=False, pretrained_text=False, **extra)
     identity = Identity(
         name=arch,
         weights=weights_digest(model.state_dict()),
@@ -112,6 +118,11 @@ class OpenClipEncoder(Encoder):
         if kind == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = False
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the weights are random: `untrained`."""
+        return self._source.weights == Path()
 
     @property
     def space(self) -> str:

@@ -59,27 +59,23 @@ class Train(WholeStage):
     def learn(self, rows: Rows) -> None:
         if not len(rows):
             raise ClipkitError("there is nothing to train on")
-        import torch
-
         from clipkit.images.opener import Opener
         from clipkit.training.folder import RunFolder
         from clipkit.training.loader import Loader
-        from clipkit.training.loop import Step, train
+        from clipkit.training.loop import Step, Trainer
         from clipkit.training.student import Student
 
         settings = self.settings
         loss = LOSSES.get(settings.loss).from_settings(settings.loss_settings)
         runtime = self.runtime
         opener = Opener(runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False))
-        encoder = self._encoder()
+        encoder = self._encoder(loss.bias)
         student = Student(encoder, settings, loss)
         examples = RecordExamples(rows, opener, settings.seed)
         loader = Loader(examples, encoder, settings, size=settings.batch_size)
         folder = RunFolder(runtime["run"])
         folder.path.mkdir(exist_ok=True)
-        optimizer = torch.optim.AdamW(
-            student.parameters().values(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-        )
+        trainer = Trainer(student, loss, settings)
 
         def hear(step: Step) -> None:
             self.doing = f"step {step.step:,} of {settings.steps:,}, loss {step.loss:.3f}"
@@ -87,19 +83,19 @@ class Train(WholeStage):
             self._said = {"steps": step.step, "loss": round(step.loss, 6), "failed": dict(loader.failed)}
 
         try:
-            train(student, loader, loss, settings, optimizer, hear)
+            trainer.run(loader, hear)
         finally:
             loader.close()
-        encoder.save_state(folder.path / "model", student.state())
+        encoder.save_state(folder.path / "model", trainer.weights())
 
-    def _encoder(self) -> OpenClipEncoder:
+    def _encoder(self, bias: float | None) -> OpenClipEncoder:
         from clipkit.models import listing
         from clipkit.models.load import load
         from clipkit.models.open_clip import OpenClipEncoder, untrained
 
         name, device = self.config["model"], self.config["device"]
         if name in listing.architectures():
-            return untrained(name, seed=self.settings.seed, device=device)
+            return untrained(name, seed=self.settings.seed, device=device, bias=bias)
         encoder = load(name, device=device, precision="f32")
         if not isinstance(encoder, OpenClipEncoder):
             raise ClipkitError(f"{name} cannot be trained: it is no open_clip model")

@@ -115,8 +115,12 @@ def check(state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 
 
 def add(model: nn.Module, deltas: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Add to weights, by address, in place. Raises ValueError where the sum is not finite."""
-    held = dict(model.named_parameters())
+    """Add to a model's weights, by address, in place. Raises ValueError where the sum is not finite."""
+    add_to(dict(model.named_parameters()), deltas)
+
+
+def add_to(held: Mapping[str, torch.Tensor], deltas: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """The same for weights by name."""
     with torch.no_grad():
         for address, delta in deltas:
             name, _, block = address.partition("/")
