@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -36,7 +36,8 @@ class Batch:
     their source where there are any; present: bool [b, m], which of these are there; the first is. texts: the first
     caption of each, without such words. negatives: int64 [b, k, length] and negatives_present bool [b, k], or None.
     teacher_pixels: what a teacher with a preprocessing of its own sees, the same crops, f32 [b, 3, h, w], else None.
-    after: the position that this process goes on from.
+    after: the position that this process goes on from. failed: id -> kind of error, of the examples that could not be
+    used and gave way to these.
     """
 
     names: list[str]
@@ -48,6 +49,7 @@ class Batch:
     negatives: torch.Tensor | None = None
     negatives_present: torch.Tensor | None = None
     teacher_pixels: torch.Tensor | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -125,6 +127,7 @@ class Loader:
         names: list[str] = []
         shown: list[Shown] = []
         pictures: list[list[np.ndarray]] = []
+        failed: dict[str, str] = {}
         after = bad = 0
         while len(names) < self._size:
             self._look_ahead()
@@ -138,6 +141,7 @@ class Loader:
                 pictures.append(one.pixels.result())
             except RecordError as error:
                 self._count(one.example.name, error)
+                failed[one.example.name] = error.kind
                 if (bad := bad + 1) * self._world > len(self._examples):
                     hint = f"the last one: {one.example.name}: {error.message}"
                     raise ClipkitError("no example of a whole epoch can be used", hint) from None
@@ -145,7 +149,7 @@ class Loader:
             bad = 0
             names.append(one.example.name)
             shown.append(one.shown)
-        return self._batch(names, shown, pictures, after)
+        return replace(self._batch(names, shown, pictures, after), failed=failed)
 
     def _look_ahead(self) -> None:
         """Set threads to work on what the next batch needs, but not on more than memory holds."""
