@@ -33,8 +33,7 @@ class Student:
         self, encoder: OpenClipEncoder, settings: Settings, loss: Loss, teacher: Encoder | None = None
     ) -> None:
         self.encoder, self.device = encoder, encoder.device
-        model: Any = encoder.module().train()
-        self.model = model
+        self.model: Any = encoder.module()
         self.settings, self.loss, self.teacher = settings, loss, teacher
         self._check(encoder.identity.name)
         self.trained = Trained(self.model, settings, loss, fresh=encoder.fresh)
@@ -99,7 +98,7 @@ class Student:
         )
 
     def state(self, values: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """The weights as open_clip names them, to be saved or measured. values: of what is trained, instead of its own."""
+        """The weights as open_clip names them, to be saved or measured. values: instead of those of what is trained."""
         return self.trained.weights(values)
 
     def _texts(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
