@@ -22,7 +22,7 @@ class SigLip(Loss):
     bias: ClassVar[float | None] = -10.0
 
     def __call__(self, outputs: Outputs, group: Group) -> dict[str, torch.Tensor]:
-        import open_clip
+        from open_clip.loss import SigLipLoss
 
-        loss = open_clip.SigLipLoss(rank=group.rank, world_size=group.world)
+        loss = SigLipLoss(rank=group.rank, world_size=group.world)
         return {"loss": loss(outputs.image, outputs.caption, outputs.scale, outputs.bias)}
