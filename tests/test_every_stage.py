@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import inspect
 import json
@@ -20,6 +22,7 @@ from clipkit.api import run
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Stage
 from clipkit.stream.whole import WholeStage
+from tests.chat.server import Server
 
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -59,6 +62,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "per_sample": True,
     },
     "Filter": {"where": ["x > 1 and words(text) > 3", "not id ~ 'r[37]'"]},
+    "GeneratePrompts": {"params": {"variants": 2}},
     "Head": {},
     "Join": {"right": str(Path(__file__).parent / "cases/join/left/right.jsonl")},
     "ReadDataset": {},
@@ -107,6 +111,7 @@ FIELDS: dict[str, list[dict[str, Any]]] = {
     "EvalLinearProbe": _SPLITS,
     "EvalOod": [{}, {"ood": "others"}],
 }
+ASK_A_SERVER = {"GeneratePrompts"}
 MANY = 11
 
 
@@ -146,8 +151,20 @@ def records(cls: type[Stage]) -> list[Record]:
     return [Record.parse(line.encode(), f"f:{i}") for i, line in enumerate(lines)]
 
 
+@functools.cache
+def talkative() -> Server:
+    """A language model for the stages that ask one."""
+    server = Server()
+    server.__enter__()
+    atexit.register(server.__exit__)
+    return server
+
+
 def make(cls: type[Stage], photos: Path) -> Stage:
-    return cls(EXAMPLES[cls.__name__], {"root": str(photos)})
+    runtime: dict[str, Any] = {"root": str(photos)}
+    if cls.__name__ in ASK_A_SERVER:
+        runtime["options"] = {"server": talkative().address("says")}
+    return cls(EXAMPLES[cls.__name__], runtime)
 
 
 def encoded(stage: Stage, given: list[Record], workers: int = 2) -> dict[str, bytes]:
