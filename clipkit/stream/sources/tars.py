@@ -8,7 +8,7 @@ import os
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -18,11 +18,14 @@ from clipkit.stream.sources.context import MAX_SIDECAR, Item, Reading
 from clipkit.stream.sources.folders import IMAGE_SUFFIXES, merge_fields
 from clipkit.stream.sources.places import member_key, nfc, shard_stem
 
+SPARSE = "sparse files"
 _READ = ("json", "txt", "cls")  # what is read here; images are only named
 
 
 @dataclass
-class _Sample:
+class Sample:
+    """What a shard has of one key."""
+
     key: str
     members: dict[str, tarfile.TarInfo] = field(default_factory=dict)  # by extension, as in the shard
 
@@ -36,6 +39,10 @@ class _Sample:
         """The name of the member that is the image: a plain extension (`jpg`) before a longer one (`crop.jpg`)."""
         images = [ext for ext in self.members if "." + ext.rpartition(".")[2] in IMAGE_SUFFIXES]
         return self.members[min(images, key=lambda ext: "." in ext)].name if images else None
+
+    def sidecars(self) -> dict[str, tarfile.TarInfo]:
+        """What is read besides, by extension."""
+        return {ext: member for ext, member in self.members.items() if _plain(ext) in _READ}
 
 
 def read_tar(reading: Reading) -> Iterator[Item]:
@@ -51,13 +58,10 @@ def read_tar(reading: Reading) -> Iterator[Item]:
     left_out: Counter[str] = Counter()
     try:
         with open(reading.input.path, "rb") as file:
-            for sample in _samples(file, os.fstat(file.fileno()).st_size, left_out):
-                if sample.image() is None and not any(_plain(ext) in _READ for ext in sample.members):
-                    left_out[f"samples with only .{next(iter(sample.members))}"] += 1
-                    continue
+            for sample in samples(file, os.fstat(file.fileno()).st_size, left_out):
                 reading.number += 1
                 reading.bytes_read = sample.end
-                yield _record(reading, file, sample, reference)
+                yield record(reading, sample, reference, lambda member: _read(file, member))
     except tars.BROKEN as error:
         hint = "what could be read was used"
         raise ClipkitError(
@@ -71,9 +75,20 @@ def read_tar(reading: Reading) -> Iterator[Item]:
             reading.note(f"{shown}: left out {said}")
 
 
-def _samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[_Sample]:
-    """The samples of a shard of `size` bytes, in order; after the last whole one a ReadError if it is cut off."""
-    sample: _Sample | None = None
+def samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[Sample]:
+    """The samples of a shard of `size` bytes that hold something that is read here, in order, by their headers alone.
+
+    After the last whole one raises one of `tars.BROKEN` if the shard is cut off. left_out: counts what is not given.
+    """
+    for sample in _samples(file, size, left_out):
+        if sample.image() is None and not sample.sidecars():
+            left_out[f"samples with only .{next(iter(sample.members))}"] += 1
+        else:
+            yield sample
+
+
+def _samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[Sample]:
+    sample: Sample | None = None
     broken: Exception | None = None
     try:
         for member in tars.members(file):
@@ -85,7 +100,7 @@ def _samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[_Sam
             if torn:
                 raise tarfile.ReadError("its last member is not all there")
             if split is not None:
-                sample = sample or _Sample(split[0])
+                sample = sample or Sample(split[0])
                 sample.members[split[1]] = member
     except tars.BROKEN as error:
         broken = error
@@ -95,7 +110,7 @@ def _samples(file: BinaryIO, size: int, left_out: Counter[str]) -> Iterator[_Sam
         raise broken
 
 
-def _is_other(sample: _Sample, split: tuple[str, str] | None, torn: bool) -> bool:
+def _is_other(sample: Sample, split: tuple[str, str] | None, torn: bool) -> bool:
     """Whether a member of this key and extension (None: not to be used) shows that the sample before it ended."""
     if split is None:
         return torn
@@ -107,7 +122,7 @@ def _usable(member: tarfile.TarInfo, left_out: Counter[str]) -> tuple[str, str] 
     if member.isdir():
         return None
     if not tars.is_plain_file(member):
-        left_out["links and special files"] += 1
+        left_out[SPARSE if member.issparse() else "links and special files"] += 1
         return None
     if member.name.startswith("/") or ".." in member.name.split("/"):
         left_out["names that lead out of the shard"] += 1
@@ -115,14 +130,16 @@ def _usable(member: tarfile.TarInfo, left_out: Counter[str]) -> tuple[str, str] 
     return member_key(member.name)
 
 
-def _record(reading: Reading, file: BinaryIO, sample: _Sample, reference: str) -> Item:
+def record(reading: Reading, sample: Sample, reference: str, content: Callable[[tarfile.TarInfo], bytes]) -> Item:
+    """The record of a sample. reference: to the shard. content: the bytes of one of `Sample.sidecars`, of the first
+    16 MiB and one more where there are more."""
     where = f"{reading.input.shown}#{sample.key}"
     fields: dict[str, object] = {"id": nfc(f"{shard_stem(reading.input.path)}/{sample.key}")}
     image = sample.image()
     if image is not None:
         fields["image"] = f"{reference}#{image}"
     try:
-        parts = {_plain(ext): _content(file, ext, m) for ext, m in sample.members.items() if _plain(ext) in _READ}
+        parts = {_plain(ext): _unpacked(ext, content(member)) for ext, member in sample.sidecars().items()}
         merged = merge_fields(reading, fields, json=parts.get("json"), text=parts.get("txt"))
         if "cls" in parts:
             merged["label"] = parts["cls"].decode("utf-8").strip()
@@ -138,10 +155,13 @@ def _plain(extension: str) -> str:
     return extension.removesuffix(".gz")
 
 
-def _content(file: BinaryIO, extension: str, member: tarfile.TarInfo) -> bytes:
-    """A small member's bytes, unpacked if it is a .gz. Raises RecordError (`bad-sidecar`)."""
+def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
     file.seek(member.offset_data)
-    data = file.read(min(member.size, MAX_SIDECAR + 1))
+    return file.read(min(member.size, MAX_SIDECAR + 1))
+
+
+def _unpacked(extension: str, data: bytes) -> bytes:
+    """A sidecar's bytes, unpacked if it is a .gz. Raises RecordError (`bad-sidecar`)."""
     if extension.endswith(".gz"):
         try:
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_SIDECAR + 1)
