@@ -35,6 +35,10 @@ _WRONG_ADDRESS = "does --server end as the server has it? Often in /v1"
 _T = TypeVar("_T")
 
 
+class BudgetSpent(ClipkitError):
+    """No record is begun any more; all that were begun have their answers."""
+
+
 class _Group:
     """The requests of one record. begun: one of them was sent; then the others are, too."""
 
@@ -50,7 +54,7 @@ class Client:
 
     model: the name by which the server knows it. sent, repeated: requests, and how many of them were further tries.
     tokens_in, tokens_out: as the server counts them. uncounted: answers of which it didn't. cut: that ended at their
-    `max_tokens`. refused: records that were not begun because the budget was spent.
+    `max_tokens`.
 
     Raises UsageError or ClipkitError if no model is named and the server has not exactly one. `close` ends it.
     """
@@ -58,7 +62,7 @@ class Client:
     def __init__(self, settings: Settings, key: str | None = None) -> None:
         self.settings, self._key = settings, key
         self.model = settings.server_model
-        self.sent = self.repeated = self.tokens_in = self.tokens_out = self.uncounted = self.cut = self.refused = 0
+        self.sent = self.repeated = self.tokens_in = self.tokens_out = self.uncounted = self.cut = 0
         self._lock = threading.Lock()
         self._flying: set[Future[Any]] = set()
         self._stopped = False
@@ -79,8 +83,9 @@ class Client:
     def ask(self, asks: Sequence[Ask]) -> Future[list[Answer | RecordError]]:
         """Send the requests of one record; the answers come in their order, each with its own error.
 
-        The future raises ClipkitError where no request of the run can succeed (no such model, no valid key), and
-        CancelledError after `stop`. Kinds of errors: `chat-...`, `empty-answer`, and `budget`.
+        The future raises ClipkitError where no request of the run can succeed (no such model, no valid key),
+        BudgetSpent where the record was not begun, and CancelledError after `stop`. Kinds of errors: `chat-...` and
+        `empty-answer`.
         """
         return self._run(self._answers(asks))
 
@@ -123,17 +128,16 @@ class Client:
     @property
     def notices(self) -> list[str]:
         """What a person should hear at the end."""
-        price = "" if self.cost is None else f", which cost {self.cost:,.{4 if self.cost >= 0.01 else 6}f}"
-        told = [f"{self.model}: {self.tokens_in:,} tokens in, {self.tokens_out:,} out{price}"] if self.spent else []
+        told = [f"{self.model}: {self._took}"] if self.spent else []
         told += [f"{self.repeated:,} requests were repeated"] if self.repeated else []
         told += [f"of {self.uncounted:,} answers the server didn't say how many tokens"] if self.uncounted else []
         told += [f"{self.cut:,} answers were cut: --set max_tokens=N gives them more room"] if self.cut else []
-        if self.refused:
-            told.append(
-                f"the budget of {self.settings.max_tokens_total:,} tokens was spent before {self.refused:,} records: "
-                "--resume --retry-failed goes on with them, under a budget of its own"
-            )
         return told
+
+    @property
+    def _took(self) -> str:
+        price = "" if self.cost is None else f", which cost {self.cost:,.{4 if self.cost >= 0.01 else 6}f}"
+        return f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out{price}"
 
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         with self._lock:
@@ -176,15 +180,15 @@ class Client:
 
     async def _answers(self, asks: Sequence[Ask]) -> list[Answer | RecordError]:
         group = _Group()
-        answers = await asyncio.gather(*(self._answer(ask, group) for ask in asks))
-        self.refused += not group.begun
-        return answers
+        return await asyncio.gather(*(self._answer(ask, group) for ask in asks))
 
     async def _answer(self, ask: Ask, group: _Group) -> Answer | RecordError:
         try:
             return await self._tried(ask, group)
         except RecordError as error:
             return error
+        except BudgetSpent:
+            raise
         except ClipkitError as error:
             self._over = error
             raise
@@ -211,8 +215,8 @@ class Client:
             raise self._over
         budget = self.settings.max_tokens_total
         if not group.begun and budget is not None and self.spent >= budget:
-            message = f"the budget of {budget:,} tokens is spent: {self.spent:,} were used"
-            raise RecordError("budget", message, "--resume --retry-failed goes on, under a budget of its own")
+            message = f"the budget of {budget:,} tokens is spent: {self._took}"
+            raise BudgetSpent(message, "with -o FILE, --resume goes on, under a budget of its own")
         group.begun = True
 
     def _settle(self, failure: Failure, tries: int) -> None:

@@ -159,6 +159,11 @@ class Recaption(Stage):
             self.read_ahead = max(_IN_HAND, 4 * (captioner.options.get("concurrency") or 0))
 
     @property
+    def opens_images(self) -> bool:
+        """Also where a server is asked: some answers are always bad."""
+        return self._opens or self.captioner.waits
+
+    @property
     def notices(self) -> list[str]:
         return [*(self.embedder.notices if self.embedder else ()), *self.captioner.notices]
 

@@ -54,10 +54,11 @@ class Journal:
         self._live_bytes = 0
         self._unsynced = 0
         self._decided = False
-        self._header = _MAGIC + _frame(encode_json(fingerprint))
+        written = encode_json(fingerprint)
+        self._header = _MAGIC + _frame(written)
         self._file: BinaryIO = open(path, "r+b" if resume and path.exists() else "w+b", buffering=0)
         try:
-            self._size = self._load(fingerprint) if resume else 0
+            self._size = self._load(decode_json(written)) if resume else 0  # a tuple was written as a list
             if not self._size:
                 self._start(self._header)
         except BaseException:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clipkit.chat.client import Client, collected
+from clipkit.chat.client import BudgetSpent, Client, collected
 from clipkit.chat.protocol import Answer, Ask
 from clipkit.chat.settings import Settings
 from clipkit.errors import ClipkitError, RecordError, UsageError
@@ -408,29 +408,33 @@ def test_the_key_is_never_said_again(server: Server, status: int) -> None:
 
 
 def test_a_spent_budget_begins_no_record(server: Server) -> None:
-    with chat(server, "fine", max_tokens_total=25, concurrency=1) as some:
-        answers = [some.ask(str(n))[0] for n in range(5)]
-        client = some.client
-    assert [isinstance(answer, Answer) for answer in answers] == [True, True, True, False, False]
-    assert server.asked == ["0", "1", "2"] and client.spent == 30 and client.refused == 2
-    assert all(answer.kind == "budget" and "--retry-failed" in str(answer.hint) for answer in answers[3:])
-    assert "--resume --retry-failed" in client.notices[-1] and "2 records" in client.notices[-1]
+    with chat(server, "fine", max_tokens_total=25, concurrency=1, price=[1.0, 2.0]) as some:
+        assert [some.text(str(n)) for n in range(3)] == ["<0>", "<1>", "<2>"]
+        for _ in range(2):
+            error = some.end("3")
+            assert isinstance(error, BudgetSpent)
+        assert error.message == "the budget of 25 tokens is spent: 21 tokens in, 9 out, which cost 0.000039"
+        assert "--resume" in str(error.hint)
+    assert server.asked == ["0", "1", "2"]
 
 
 def test_a_record_that_was_begun_is_finished(server: Server) -> None:
     with chat(server, "fine", max_tokens_total=15, concurrency=1) as some:
         first, second = some.client.ask([Ask(t) for t in "abcd"]), some.client.ask([Ask(t) for t in "efgh"])
         assert all(isinstance(answer, Answer) for answer in first.result(30))
-        assert all(isinstance(answer, RecordError) and answer.kind == "budget" for answer in second.result(30))
-        assert some.client.refused == 1
-    assert sorted(server.asked) == list("abcd")
+        with pytest.raises(BudgetSpent):
+            second.result(30)
+    assert server.asked == list("abcd")
 
 
 def test_what_is_under_way_when_a_budget_ends_is_finished(server: Server) -> None:
     with chat(server, "slow", max_tokens_total=5, concurrency=4) as some:
         futures = [some.client.ask([Ask(str(n))]) for n in range(8)]
-        answers = [future.result(30)[0] for future in futures]
-    assert [isinstance(answer, Answer) for answer in answers] == [True] * 4 + [False] * 4
+        assert all(isinstance(future.result(30)[0], Answer) for future in futures[:4])
+        for future in futures[4:]:
+            with pytest.raises(BudgetSpent):
+                future.result(30)
+    assert server.asked == ["0", "1", "2", "3"]
 
 
 def test_a_budget_that_cannot_be_kept_ends_the_run(server: Server) -> None:
