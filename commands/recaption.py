@@ -6,8 +6,8 @@ What is written is added to `texts` with who wrote it, the original stays there,
 the first new caption, the original or a new one by lot, or what it was. docs/recaption.md has the methods:
 
     tags           what zero-shot finds, before the caption; comes with clipkit, and is no language model
-    coca, hf       a captioning model on this machine: open_clip's CoCa, or one of transformers
-    vlm, rewrite   a model behind an OpenAI-compatible server, by a recipe: `clipkit prompts` has those
+    coca, hf       a captioning model on this machine: CoCa of open_clip, or one of transformers
+    vlm, rewrite   a model behind an OpenAI-compatible server, by a recipe (clipkit prompts)
 
 Streams.
 
