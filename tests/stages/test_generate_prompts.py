@@ -104,6 +104,13 @@ def test_resume_asks_only_about_what_is_left(server: Server, in_process: InProce
     assert facts["server"]["requests"] == 6
 
 
+def test_many_classes_are_asked_about_at_once(server: Server, in_process: InProcess) -> None:
+    labels = ",".join(f"red {number}" for number in range(12))
+    words = ("--kind", "description", "--server", server.address("slow"), "--concurrency", "8")
+    assert in_process("prompts", "generate", "--labels", labels, *words, "--on-error", "skip").code == 3
+    assert server.most == 8
+
+
 def test_another_recipe_is_another_run(server: Server, in_process: InProcess, tmp_path: Path) -> None:
     words = ("prompts", "generate", "--labels", "red", "-o", "labels.json", "--server", server.address("about"))
     assert in_process(*words, "--resume").code == 0

@@ -28,7 +28,9 @@ class Sampling(Parametrised):
         try:
             return msgspec.convert(msgspec.to_builtins(recipe) | given, Recipe)
         except msgspec.ValidationError as error:
-            raise UsageError(f"--set of {self.name}: {error}") from None
+            message, _, path = str(error).partition(" - at ")
+            what = path.strip("`$.")
+            raise UsageError(f"--set {what}: {message[:1].lower()}{message[1:]}, not {given[what]:g}") from None
 
 
 def seed_of(name: str, variant: int, seed: int) -> int:
