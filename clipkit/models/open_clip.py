@@ -74,6 +74,8 @@ def untrained(arch: str, *, seed: int, device: str = "auto", bias: float | None 
         torch.manual_seed(seed)
         extra = {name: config[name] for name in ("init_logit_bias",) if name in config}
         model = open_clip.create_model(arch, load_weights=False, pretrained_text=False, **extra)
+        if (decoder := getattr(model, "text_decoder", None)) is not None:  # whose init_parameters open_clip never calls
+            nn.init.normal_(decoder.text_projection, std=decoder.width**-0.5)
     identity = Identity(
         name=arch,
         weights=weights_digest(model.state_dict()),

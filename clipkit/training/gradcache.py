@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from clipkit.errors import UsageError
-from clipkit.methods.losses.base import DecodingLoss, Group, Loss, Outputs, share_of_tokens
+from clipkit.methods.losses.base import DecodingLoss, Group, Loss, Outputs, of_all_tokens
 from clipkit.training.loader import Batch
 from clipkit.training.student import Student
 
@@ -77,9 +77,10 @@ def _again(
     start, captions = 0, torch.zeros((), device=student.device)
     spoken = torch.cat([_spoken(chunk) for chunk in chunks]).to(student.device) if decoding else None
     for chunk, state in zip(chunks, states, strict=True):
-        _replay(state, student.device)  # so that the same units are dropped out
-        outputs = student.towers(chunk, decode=decoding is not None)
         rows = slice(start, start := start + len(chunk.names))
+        _replay(state, student.device)  # so that the same units are dropped out
+        known = leaves["image"][rows].detach() if student.settings.lock_image and decoding is None else None
+        outputs = student.towers(chunk, decode=decoding is not None, image=known)
         ends, gradients = [], []
         for name, leaf in leaves.items():
             if leaf.grad is not None and (feature := getattr(outputs, name)).requires_grad:
@@ -87,7 +88,7 @@ def _again(
                 gradients.append(leaf.grad[rows])
         if decoding is not None and spoken is not None:
             with _as_they_are(student.device):
-                caption = decoding.caption(outputs) * share_of_tokens(spoken[rows], spoken, group)
+                caption = of_all_tokens(decoding.caption(outputs), spoken[rows], spoken, group)
             captions = captions + caption.detach()
             ends.append(caption * factor)
             gradients.append(torch.ones_like(caption))

@@ -52,31 +52,32 @@ class Student:
         exponentiated: torch.Tensor = self.model.logit_scale.exp()
         return exponentiated
 
-    def towers(self, batch: Batch, *, decode: bool = False) -> Outputs:
-        """What the student alone gives. decode: what its decoder says of the captions too. Features are f32 whatever
-        the towers compute in; decoded logits are not, and their loss makes them so."""
+    def towers(self, batch: Batch, *, decode: bool = False, image: torch.Tensor | None = None) -> Outputs:
+        """What the student alone gives. decode: what its decoder says of the captions too. image: features of the image
+        tower, where they are known. Features are f32, whatever the towers compute in; decoded logits are not.
+        """
         model = self.model
-        pixels, tokens = batch.pixels.to(self.device), batch.tokens.to(self.device)
-        present = batch.present.to(self.device)
-        logits = said = None
+        pixels = batch.pixels if image is not None else self._moved(batch.pixels)
+        logits = said = negatives = None
         with lowered(self.device, self.settings.precision):
             if decode:
+                tokens = self._moved(batch.tokens[:, 0])
                 image, parts = model.visual(pixels)
-                text, words = model.text(tokens[:, 0])
+                text, words = model.text(tokens)
                 length = int((batch.tokens[:, 0] != model.pad_id).any(0).nonzero().max()) + 1
-                logits, said = model.text_decoder(parts, words[:, : length - 1]), tokens[:, 0, 1:length]
-                text, negatives = text[:, None], None
+                logits, said = model.text_decoder(parts, words[:, : length - 1]), tokens[:, 1:length]
+                text = text[:, None]
             else:
-                image = model.encode_image(pixels, normalize=False)
+                image = model.encode_image(pixels, normalize=False) if image is None else image
                 text, negatives = self._texts(batch)
         return Outputs(
             image=_unit(image),
             text=_unit(text),
-            present=present,
+            present=self._moved(batch.present),
             scale=self.scale,
             bias=getattr(model, "logit_bias", None),
             negatives=None if negatives is None else _unit(negatives),
-            negatives_present=None if batch.negatives_present is None else batch.negatives_present.to(self.device),
+            negatives_present=None if batch.negatives_present is None else self._moved(batch.negatives_present),
             logits=logits,
             tokens=said,
         )
@@ -108,7 +109,7 @@ class Student:
         if batch.negatives is not None and batch.negatives_present is not None:
             held.append((batch.negatives, batch.negatives_present))
         rows = torch.cat([tokens[present] for tokens, present in held])
-        features = encode_texts(self.model, rows.to(self.device))
+        features = encode_texts(self.model, rows, self.device)
         spread = []
         counts = [int(present.sum()) for _, present in held]
         for (_, present), found in zip(held, torch.split(features, counts), strict=True):
@@ -116,6 +117,9 @@ class Student:
             empty = found.new_zeros(present.numel(), found.shape[1])
             spread.append(empty.index_copy(0, places, found).view(*present.shape, -1))
         return spread[0], spread[1] if len(spread) > 1 else None
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.device, non_blocking=True)
 
     def _known(self, features: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(features).to(self.device)

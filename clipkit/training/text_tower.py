@@ -9,24 +9,25 @@ from torch import nn
 from torch.func import functional_call
 
 
-def encode_texts(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Features [n, d], not normalised, of tokens int64 [n, length], with gradients.
+def encode_texts(model: Any, tokens: torch.Tensor, device: str) -> torch.Tensor:
+    """Features [n, d], not normalised, of tokens int64 [n, length] on the CPU, with gradients.
 
     Of CLIP's 77 places a usual caption takes 15: what is behind the longest of a batch is not computed, where nothing
     behind a text's end can reach its features. They and all gradients are the same.
     """
     needed = _needed(model, tokens)
+    shown = tokens[:, :needed].to(device)
     if needed == tokens.shape[1]:
-        features: torch.Tensor = model.encode_text(tokens, normalize=False)
-        return features
+        whole: torch.Tensor = model.encode_text(shown, normalize=False)
+        return whole
     tower = getattr(model, "text", model)
     prefix = "model." if tower is model else "model.text."
     shorter = {
         f"{prefix}positional_embedding": tower.positional_embedding[:needed],
         f"{prefix}attn_mask": tower.attn_mask[:needed, :needed],
     }
-    shown: torch.Tensor = functional_call(_Texts(model), shorter, (tokens[:, :needed],), tie_weights=False)
-    return shown
+    features: torch.Tensor = functional_call(_Texts(model), shorter, (shown,), tie_weights=False)
+    return features
 
 
 def _needed(model: Any, tokens: torch.Tensor) -> int:

@@ -117,13 +117,12 @@ class DecodingLoss(Loss):
     def __call__(self, outputs: Outputs, group: Group) -> dict[str, torch.Tensor]:
         assert outputs.tokens is not None
         contrastive = self.contrast(outputs, group)
-        caption = self.caption(outputs) * share_of_tokens(outputs.tokens, outputs.tokens, group)
+        caption = of_all_tokens(self.caption(outputs), outputs.tokens, outputs.tokens, group)
         return {"loss": contrastive + caption, "contrastive": contrastive, "caption": caption}
 
 
-def share_of_tokens(part: torch.Tensor, tokens: torch.Tensor, group: Group) -> torch.Tensor:
-    """The weight of a mean over the tokens of `part`, of this process's `tokens` (int64 [b, l], 0: padding): with it,
-    the sum over the parts, averaged over the processes, is the mean over all tokens of the batch, long captions and
-    short ones alike."""
-    said = (tokens != 0).sum().float().view(1)
-    return (part != 0).sum() * group.world / group.gather(said).sum()
+def of_all_tokens(mean: torch.Tensor, part: torch.Tensor, tokens: torch.Tensor, group: Group) -> torch.Tensor:
+    """A mean over the tokens of `part`, of this process's `tokens` (int64 [b, l], 0: padding), weighed so that the sum
+    over the parts, averaged over the processes, is the mean over the tokens of the batch, long captions or short."""
+    everywhere = group.gather((tokens != 0).sum().view(1)).sum()
+    return mean * ((part != 0).sum() * group.world) / everywhere
