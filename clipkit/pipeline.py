@@ -67,6 +67,17 @@ def stream(
     return run(stage, records, options, columns=columns, sink=sink, open_output=open_output)
 
 
+def one_of_several(io: StreamOptions) -> tuple[StreamOptions, bool]:
+    """The flags of this process, and whether it is the one that writes files and speaks: of those that torchrun starts
+    to do one thing together, the first is. Raises UsageError where they would share standard input."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (not io.sources or "-" in io.sources):
+        raise UsageError("several processes cannot read one standard input", "name a file")
+    if int(os.environ.get("RANK", "0")) == 0:
+        return io, True
+    silent: dict[str, Any] = dict.fromkeys(("out", "rejects", "report"))
+    return replace(io, **silent, resume=False, restart=False, quiet=True), False
+
+
 def _spare(read: Iterable[str], written: Mapping[str, str | None]) -> None:
     """Raise UsageError for a file that would be written over what is read. (-o may: it is renamed when all is read.)"""
     inputs = {os.path.realpath(path) for path in read}

@@ -16,11 +16,11 @@ Example:
     clipkit train 'shards/*.tar' --model tiny-ViT-64 --texts original=1,coca=1 --batch-size 4096 --chunk 256 -o run/
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
-from clipkit import pipeline
+from clipkit import config, pipeline
 from clipkit.errors import ExitCode, UsageError
 from clipkit.options import ImageOptions, StreamOptions
 from clipkit.training_options import KeepingOptions, LearningOptions, PairOptions, TrainedOptions
@@ -38,14 +38,21 @@ def run(
 ) -> ExitCode:
     from clipkit.methods.parameters import parse_settings
     from clipkit.stages.train import Train
-    from clipkit.stream.sink import StdoutSink
+    from clipkit.stream.sink import NoSink, StdoutSink
 
     if not io.out or io.out == "-":
         raise UsageError("where is the run to be written?", "name a folder: -o DIR")
+    if io.retry_failed:
+        raise UsageError("--retry-failed: what cannot be read is tried again in every epoch", "leave it out")
     settings = {**learning.given(), **trained.given(), **pairs.given()}
     settings["loss_settings"] = parse_settings(learning.loss_settings or [])
-    length = {name: settings.pop(name) for name in ("epochs", "samples") if name in settings}
-    config = {"model": model, "device": device or "auto", "settings": settings, **length}
+    length: dict[str, Any] = {name: settings.pop(name) for name in ("epochs", "samples") if name in settings}
+    asked = {"model": model, "device": config.setting("device", device).value, "settings": settings, **length}
     kept = {name: value for name, value in keeping.given().items() if name != "eval"}
-    stage = Train(config, pipeline.runtime(io, images) | kept | {"run": io.out})
-    return pipeline.stream(stage, io, sink=StdoutSink())
+    kept |= {"run": io.out, "resume": io.resume, "restart": io.restart}
+    stage = Train(asked, pipeline.runtime(io, images) | kept)
+    measured = {"val": keeping.eval or []}
+    records = pipeline.sources_by_split(io, stage.verb, measured, confine=images.confine) if keeping.eval else None
+    reads = {"SOURCE": io.sources, "--eval": measured["val"]}
+    io, leads = pipeline.one_of_several(io)
+    return pipeline.stream(stage, io, records=records, reads=reads, sink=StdoutSink() if leads else NoSink())

@@ -2,108 +2,228 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import msgspec
-
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.methods import LOSSES
-from clipkit.stream.captions import captions
-from clipkit.stream.record import Record, image_of
+from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
-from clipkit.stream.stage import Outcome
+from clipkit.stream.stage import Drop, Emit, Outcome
 from clipkit.stream.stage import Row as Remembered
 from clipkit.stream.whole import WholeStage
-from clipkit.training.examples import RecordExamples, Row
-from clipkit.training.settings import Settings
+from clipkit.training import evaluating, planning, watch
+from clipkit.training.examples import RecordExamples, row_of
+from clipkit.training.folder import RunFolder
 
 if TYPE_CHECKING:
+    from clipkit.methods.losses.base import Loss
     from clipkit.models.open_clip import OpenClipEncoder
+    from clipkit.stream.signals import Patience
+    from clipkit.training.distributed import Alone
+    from clipkit.training.session import Session
+    from clipkit.training.settings import Settings
+
+_DIGITS: Final = 6
 
 
 class Train(WholeStage):
     """Trains a model on records; one record in the end says what came of it.
 
-    config: model, device, settings (`Settings`, as JSON). runtime: root, confine, remote; run: the folder.
+    Records of the split test are dropped; those of val are measured on.
+    config: model, device; settings: fields of `Settings`, those that are not there get what suits model and data;
+    epochs or samples instead of settings' steps.
+    runtime: root, confine, remote; run: the folder, None to leave nothing; resume, restart: what is done with what is
+    there; checkpoint_every, eval_every: in steps; keep: checkpoints; log: as `watch.Kind` has them.
     """
 
     verb: ClassVar[str] = "train"
     reads: tuple[str, ...] = ("image",)
     inline: ClassVar[bool] = True  # a row costs nothing: what costs resumes by checkpoints
-    defaults: ClassVar[dict[str, Any]] = {"device": "auto", "settings": {}}
-    doing: str = "training"
+    defaults: ClassVar[dict[str, Any]] = {"device": "auto", "settings": {}, "epochs": None, "samples": None}
+    doing: str = "getting ready to train"
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
         super().__init__(config, runtime)
-        self.settings = msgspec.convert(self.config["settings"], Settings)
-        self._said: dict[str, Any] = {}
+        self._asked = {**self.config["settings"], "epochs": self.config["epochs"], "samples": self.config["samples"]}
+        self._trained = _has_weights(self.config["model"])
+        planning.check(self._asked, trained=self._trained)
+        LOSSES.entry(self._asked.get("loss") or "clip")
+        watch.check(self.runtime.get("log", "jsonl"))
+        run = self.runtime.get("run")
+        self._folder = RunFolder(run, self.runtime.get("keep", 2)) if run else None
+        self._measured_on = Rows()
+        self._lost: Counter[str] = Counter()
+        self._session: Session | None = None
 
     @property
     def summarises(self) -> bool:
         return True
 
+    def setup(self) -> None:
+        if self._folder:
+            self._folder.check(resume=self._resume, restart=self._restart)
+        if self._asked.get("loss_settings"):
+            self._loss(self._asked.get("loss") or "clip", self._asked["loss_settings"])
+
+    @property
+    def _resume(self) -> bool:
+        return bool(self.runtime.get("resume")) and not self._restart
+
+    @property
+    def _restart(self) -> bool:
+        return bool(self.runtime.get("restart"))
+
     def process(self, items: list[Any]) -> list[Outcome]:
         return [self._row(record) for record in items]
 
     def _row(self, record: Record) -> Outcome:
+        split = record.get("split")
+        if split == "test":
+            return Drop(self.verb, "split", split)
         try:
-            texts, negatives = captions(record), captions(record, negative=True)
-            if not texts:
-                raise RecordError("missing-text", "no caption: neither 'text' nor 'texts'")
-            row = Row(record.id or record.digest.hex(), image_of(record), texts, negatives)
+            if split == "val":
+                self._measured_on.append(record.id or "", evaluating.row_of(record))
+                return Emit(())
+            return Remembered(row_of(record))
         except RecordError as error:
             return error
-        return Remembered(msgspec.msgpack.encode(row))
 
     def learn(self, rows: Rows) -> None:
         if not len(rows):
-            raise ClipkitError("there is nothing to train on")
+            raise ClipkitError("there is nothing to train on", "expected records with an image and a text")
+        planning.plan(self._asked, len(rows), trained=self._trained, world=_world())  # refused before torch is loaded
+        from clipkit.models.device import choose
+        from clipkit.stream.signals import Patience
+        from clipkit.training.distributed import launched, local_rank, processes
+
+        device = choose(self.config["device"])
+        if device == "cuda" and launched():
+            device = f"cuda:{local_rank()}"
+        with Patience() as patience, processes(device) as group:
+            self._train(rows, device, group, patience)
+
+    def _train(self, rows: Rows, device: str, group: Alone, patience: Patience) -> None:
         from clipkit.images.opener import Opener
-        from clipkit.training.folder import RunFolder
+        from clipkit.models.load import load
+        from clipkit.training.checkpoints import Origin
+        from clipkit.training.evaluating import Evaluation
         from clipkit.training.loader import Loader
-        from clipkit.training.loop import Step, Trainer
+        from clipkit.training.loop import Trainer
+        from clipkit.training.session import Habits, Session
         from clipkit.training.student import Student
 
-        settings = self.settings
-        loss = LOSSES.get(settings.loss).from_settings(settings.loss_settings)
         runtime = self.runtime
         opener = Opener(runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False))
-        encoder = self._encoder(loss.bias)
-        student = Student(encoder, settings, loss)
-        examples = RecordExamples(rows, opener, settings.seed)
-        loader = Loader(examples, encoder, settings, size=settings.batch_size)
-        folder = RunFolder(runtime["run"])
-        folder.path.mkdir(exist_ok=True)
-        trainer = Trainer(student, loss, settings)
+        examples = RecordExamples(rows, opener, self._asked.get("seed") or 0)
+        settings = planning.plan(self._asked, len(examples), trained=self._trained, device=device, world=group.world)
+        loss = self._loss(settings.loss, settings.loss_settings)
+        encoder = self._encoder(device, settings, loss)
+        teacher = load(settings.teacher, device=device) if settings.teacher else None
+        student = Student(encoder, settings, loss, teacher)
+        many = getattr(loss, "captions", 1) if loss.texts == "many" else 1
 
-        def hear(step: Step) -> None:
-            self.doing = f"step {step.step:,} of {settings.steps:,}, loss {step.loss:.3f}"
-            folder.hear(step)
-            self._said = {"steps": step.step, "loss": round(step.loss, 6), "failed": dict(loader.failed)}
+        def loader(first: int) -> Loader:
+            return Loader(
+                examples,
+                encoder,
+                settings,
+                size=settings.batch_size // group.world,
+                first=first,
+                rank=group.rank,
+                world=group.world,
+                captions=many,
+                negatives=many if loss.negatives else 0,
+                teacher=teacher.identity.preprocess if teacher else None,
+            )
 
-        try:
-            trainer.run(loader, hear)
-        finally:
-            loader.close()
-        encoder.save_state(folder.path / "model", trainer.weights())
+        self._session = Session(
+            Trainer(student, loss, settings, group),
+            Origin(settings.to_json(), examples.digest, encoder.identity.digest, group.world),
+            self._folder,
+            Habits(
+                runtime.get("checkpoint_every") or 0, runtime.get("eval_every") or 0, runtime.get("log", "jsonl")
+            ).over(settings.steps),
+            Evaluation(self._measured_on, opener) if len(self._measured_on) else None,
+            self.config["model"],
+            len(examples),
+            self._say,
+        )
+        self._session.run(loader, patience, resume=self._resume, restart=self._restart)
 
-    def _encoder(self, bias: float | None) -> OpenClipEncoder:
-        from clipkit.models import listing
+    def _say(self, doing: str) -> None:
+        self.doing = doing
+
+    def _loss(self, name: str, given: dict[str, str]) -> Loss:
+        loss: Loss = LOSSES.get(name).from_settings(given)
+        return loss
+
+    def _encoder(self, device: str, settings: Settings, loss: Loss) -> OpenClipEncoder:
         from clipkit.models.load import load
         from clipkit.models.open_clip import OpenClipEncoder, untrained
 
-        name, device = self.config["model"], self.config["device"]
-        if name in listing.architectures():
-            return untrained(name, seed=self.settings.seed, device=device, bias=bias)
+        name = self.config["model"]
+        if not self._trained:
+            return untrained(name, seed=settings.seed, device=device, bias=loss.bias)
         encoder = load(name, device=device, precision="f32")
-        if not isinstance(encoder, OpenClipEncoder):
-            raise ClipkitError(f"{name} cannot be trained: it is no open_clip model")
+        assert isinstance(encoder, OpenClipEncoder)  # the others were refused by their names
         return encoder
 
+    @property
+    def kept(self) -> bool:
+        return self._folder is not None and self._session is not None and self._folder.resumable
+
+    @property
+    def shortfall(self) -> int:
+        return len(self._session.reached.failed) if self._session else 0
+
     def summary(self) -> Iterator[Record]:
-        yield Record({"model": self.config["model"], **self._said})
+        yield Record(self.facts)
 
     @property
     def facts(self) -> dict[str, Any]:
-        return self._said
+        if self._session is None:
+            return {}
+        session = self._session
+        settings = session.trainer.settings
+        return {
+            "model": self.config["model"],
+            "steps": session.reached.step,
+            "samples": session.reached.step * settings.batch_size,
+            "loss": round(session.loss, _DIGITS),
+            "eval": session.figures,
+            "best": session.reached.best,
+            "failed": dict(sorted(Counter(session.reached.failed.values()).items())),
+        }
+
+    @property
+    def notices(self) -> list[str]:
+        heard = list(self._session.notices) if self._session else []
+        if self._session and (failed := self._session.reached.failed):
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(failed.values()).most_common())
+            heard.append(f"{len(failed):,} pictures could not be used while training: {kinds}")
+        return [*heard, *super().notices]
+
+    def close(self) -> None:
+        self._measured_on.close()
+
+
+def _has_weights(model: str) -> bool:
+    """Whether a model comes with weights, or is an architecture to begin anew with. Raises UsageError for what cannot
+    be trained at all."""
+    from clipkit.models import listing
+    from clipkit.models.names import parse
+
+    if model in listing.architectures():
+        return False
+    if parse(model).kind in ("lite", "onnx"):
+        hint = "one of open_clip: tiny-ViT-64 to begin anew, ViT-B-32:laion2b_s34b_b79k to go on, for example"
+        raise UsageError(f"{model} is made to be used, and cannot be trained", hint)
+    return True
+
+
+def _world() -> int:
+    """How many processes torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

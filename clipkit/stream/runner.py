@@ -322,7 +322,7 @@ class _Run:
             self.journal.close(keep=self.options.resume or not over)
 
     def _code(self) -> ExitCode:
-        if self.counts.failed and not self.options.lenient:
+        if (self.counts.failed or self.stage.shortfall) and not self.options.lenient:
             return ExitCode.SOME_FAILED
         if self.options.exit_status and not self.counts.kept:
             return ExitCode.NOTHING_LEFT
@@ -355,11 +355,12 @@ class _Run:
         with contextlib.suppress(OSError):
             self._report(exit_code(error), str(error) or "stopped")
         over = isinstance(error, ClipkitError) and (self.undecidable or not (self.journal and self.journal.useful))
-        kept = len(self.journal) if self.journal is not None and not over else 0
+        journalled = len(self.journal) if self.journal is not None and not over else 0
+        kept = journalled or self.stage.kept
         with contextlib.suppress(OSError):
             self._close_journal(over=over)
         if kept and isinstance(error, KeyboardInterrupt | Terminated):
-            only = "only what it has read is kept; " if isinstance(self.stage, WholeStage) else ""
+            only = "only what it has read is kept; " if journalled and isinstance(self.stage, WholeStage) else ""
             self._say(f"clipkit {self.stage.verb}: stopped; {only}go on with: {resume_command(sys.argv)}")
         elif kept and isinstance(error, ClipkitError) and not isinstance(error, UsageError) and not error.hint:
             error.hint = f"go on with: {resume_command(sys.argv)}"  # a hint of its own says what must change first

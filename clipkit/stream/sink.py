@@ -50,6 +50,18 @@ class StdoutSink:
             self._stream.flush()
 
 
+class NoSink:
+    """Nowhere: for a process that helps another, which writes what there is to write."""
+
+    def write(self, line: bytes, origin: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class FileSink:
     """Records to FILE, written as FILE.part beside it and renamed; `.gz` and `.zst` by suffix.
 

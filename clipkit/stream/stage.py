@@ -83,6 +83,16 @@ class Stage:
         """What it found besides, as JSON, for `--report`."""
         return {}
 
+    @property
+    def kept(self) -> bool:
+        """Whether something of a run that stops is kept apart from the journal, for `--resume` to go on with."""
+        return False
+
+    @property
+    def shortfall(self) -> int:
+        """What failed after all was read, besides records: as where some of these did, a run ends with exit code 3."""
+        return 0
+
     def setup(self) -> None:
         """Load models and open caches; called once per process, before the first record."""
 
