@@ -115,6 +115,7 @@ CAPTIONERS = Registry(
     "captioners",
     Entry("tags", f"{_W}.tags:Tags", "The concepts that zero-shot finds, before the caption; nothing to download."),
     Entry("coca", f"{_W}.coca:Coca", "CoCa's decoder, as open_clip has it: beam search and nucleus sampling."),
+    Entry("hf", f"{_W}.hf:Hf", "A local captioner of transformers: BLIP, GIT, ViT-GPT2, by name or folder."),
     Entry("vlm", f"{_W}.vlm:Vlm", "A vision-language model behind a server (OpenAI's protocol) is asked by a recipe."),
     Entry("rewrite", f"{_W}.rewrite:Rewrite", "A language model behind a server rewrites or merges captions."),
     described=True,

@@ -1,4 +1,4 @@
-"""A tiny CoCa whose captions end: its weights come from numpy, and its decoder likes some tokens, the end among them."""
+"""A tiny CoCa whose captions end: its decoder likes some tokens, the end among them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make() -> Any:
     model = tiny.make(ARCH)
     draw = np.random.default_rng(0)
     with torch.no_grad():
-        for name, value in sorted(model.named_parameters()):
+        for _, value in sorted(model.named_parameters()):
             if value.ndim >= 2:
                 value.copy_(torch.from_numpy(draw.normal(0, 0.4, tuple(value.shape)).astype(np.float32)))
         decoder = model.text_decoder
