@@ -28,6 +28,7 @@ _LONGEST_WAIT = 120.0  # seconds: where a server asks for more, the run is to go
 _LONGEST_BACKOFF = 30.0  # seconds
 _NAMED = 10  # models that a message lists
 _SAID = 240  # characters of what a server says that a message shows
+_HOPELESS = 32  # requests: so many are refused and none is answered: so it will go on
 _GO_ON = "go on later with --resume"
 _MODELS = "/models"
 _WRONG_ADDRESS = "does --server end as the server has it? Often in /v1"
@@ -68,6 +69,7 @@ class Client:
         self._stopped = False
         self._over: ClipkitError | None = None  # what ended the run
         self._met = False  # something answered
+        self._answered = self._refused = 0
         self._pause_until = 0.0  # by the loop's clock
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
@@ -250,6 +252,7 @@ class Client:
         else:
             self.tokens_in += answer.tokens_in
             self.tokens_out += answer.tokens_out
+        self._answered += 1
         self.cut += answer.cut
         if not answer.text:
             message = f"the answer is empty{answer.refusal and ': '}{answer.refusal}"
@@ -300,6 +303,10 @@ class Client:
             return ClipkitError(told, f"what was paid for is used up: {_GO_ON}")
         if status == 404:
             return ClipkitError(told, _WRONG_ADDRESS)
+        self._refused += status not in _PASSING_CODES
+        if self._refused >= _HOPELESS and not self._answered:
+            message = f"the first {self._refused} requests were refused: status {status}{said and ': '}{said}"
+            return ClipkitError(self._said(message), "is it the right model, and does it take what is sent?")
         hint = "--set max_side=512 sends smaller pictures" if status == 413 else None
         wait = _seconds(response.headers.get("Retry-After", ""))
         return Failure(f"chat-status-{status}", told, hint, passing=status in _PASSING_CODES, wait=wait)

@@ -298,6 +298,19 @@ def test_an_unknown_model_ends_the_run_and_those_there_are_are_told(server: Serv
     assert error.message.endswith("there is no model 'large'") and error.hint == "it has: tiny"
 
 
+def test_where_all_is_refused_the_run_ends(server: Server) -> None:
+    with chat(server, "status/400", concurrency=1) as some:
+        assert {some.refusal(str(n)).kind for n in range(31)} == {"chat-status-400"}
+        assert "the first 32 requests were refused: status 400: it is" in some.end().message
+
+
+def test_where_some_is_answered_refusals_are_the_records(server: Server) -> None:
+    with chat(server, "odd_fails") as some:
+        some.text("0")
+        answers = some.ask(*(f"{n}1" for n in range(40)))
+    assert {getattr(answer, "kind", "") for answer in answers} == {"chat-status-400"}
+
+
 def test_an_address_that_is_none_ends_the_run(server: Server) -> None:
     with chat(server, "no_page") as some:
         error = some.end()
