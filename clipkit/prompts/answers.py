@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from clipkit.errors import RecordError
@@ -10,6 +11,7 @@ from clipkit.prompts.recipe import Part, Recipe
 from clipkit.prompts.sentences import split
 from clipkit.stream.captions import Caption
 
+_FENCE: Final = re.compile(r"^```\w*\s*")  # what follows it is on the same line, or on the next
 MOST_CHARACTERS: Final = 8000  # of one text
 MOST_TEXTS: Final = 100  # of a list
 _QUOTES: Final = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
@@ -70,9 +72,7 @@ def _part(field: str, part: Part, values: dict[str, Any]) -> list[str]:
 
 def _json(answer: str) -> dict[str, Any]:
     """The JSON object that an answer starts with, within a code fence or not."""
-    text = answer.strip().removeprefix("\ufeff")
-    if text.startswith("```"):
-        text = text.partition("\n")[2].lstrip()
+    text = _FENCE.sub("", answer.strip().removeprefix("\ufeff"))
     try:
         value, _ = json.JSONDecoder(object_pairs_hook=_once).raw_decode(text)
     except (ValueError, RecursionError) as error:

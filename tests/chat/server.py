@@ -161,8 +161,8 @@ async def fine(request: Request) -> None:
 
 @behaviour
 async def says(request: Request) -> None:
-    """Answers with what it is asked, as it is."""
-    request.say(request.asked)
+    """Answers with the text that it is asked for as JSON."""
+    request.say(json.loads(request.asked))
 
 
 @behaviour
