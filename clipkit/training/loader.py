@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Final
+from itertools import islice
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from clipkit.training.texts import Shown, Texts
 _AHEAD: Final = 3  # batches that are made while one is trained on
 _AHEAD_BYTES: Final = 512 << 20  # of these batches, at most, but for one; and again of examples on their way
 _KEPT_BYTES: Final = 1 << 30  # of decoded pictures, in all processes of a machine
+_TOGETHER: Final = 8  # examples that one thread decodes before it looks for others
 _TOKENIZED: Final = 50_000  # texts
-_REPORTED: Final = 100  # names
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,24 @@ class Batch:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+_Made: TypeAlias = tuple[Shown, list[np.ndarray]] | RecordError  # captions and pixels, or why there are none
+
+
 @dataclass(slots=True)
 class _Coming:
-    """An example on its way into a batch."""
+    """Examples on their way into batches: what one thread does at once, as to begin costs what a small picture does."""
 
-    position: int
-    example: Example
-    shown: Shown | None
-    pixels: Future[list[np.ndarray]] | None
-    problem: RecordError | None = None
-    bytes: int = 0
+    examples: list[tuple[int, int, Example]]
+    bytes: int
+    made: Future[list[_Made]]
 
 
 class Loader:
     """Batches of `size` from a position on, without end. They depend on the examples, the settings and `world`, not on
     threads or on where it began.
 
-    An example that cannot be used is counted, and the next one of this process takes its place. failed: how many
-    examples those are, by kind of error; failures: the first 100 of them, name and message.
+    The next example of this process takes the place of one that cannot be used; where none of a whole epoch can be,
+    that is a ClipkitError.
 
     captions: of a picture, at most. negatives: of what it is not, likewise. teacher: the preprocessing of a model that
     sees the same pictures.
@@ -102,9 +103,7 @@ class Loader:
         self._walk = examples.walk(first, rank, world)
         self._waiting: deque[_Coming] = deque()
         self._on_the_way = 0  # bytes of what waits
-        self.failed: Counter[str] = Counter()
-        self.failures: dict[str, str] = {}
-        self._counted: set[int] = set()
+        self._ready = self._made()
         self._pool = ThreadPoolExecutor(available_cores(), "decode")
         self._maker = ThreadPoolExecutor(1, "batches")
 
@@ -130,48 +129,49 @@ class Loader:
         failed: dict[str, str] = {}
         after = bad = 0
         while len(names) < self._size:
-            self._look_ahead()
-            one = self._waiting.popleft()
-            self._on_the_way -= one.bytes
-            after = one.position + 1
-            try:
-                if one.problem is not None:
-                    raise one.problem
-                assert one.pixels is not None and one.shown is not None
-                pictures.append(one.pixels.result())
-            except RecordError as error:
-                self._count(one.example.name, error)
-                failed[one.example.name] = error.kind
+            position, name, made = next(self._ready)
+            after = position + 1
+            if isinstance(made, RecordError):
+                failed[name] = made.kind
                 if (bad := bad + 1) * self._world > len(self._examples):
-                    hint = f"the last one: {one.example.name}: {error.message}"
-                    raise ClipkitError("no example of a whole epoch can be used", hint) from None
+                    hint = f"the last one: {name}: {made.message}"
+                    raise ClipkitError("no example of a whole epoch can be used", hint)
                 continue
             bad = 0
-            names.append(one.example.name)
-            shown.append(one.shown)
+            names.append(name)
+            shown.append(made[0])
+            pictures.append(made[1])
         return replace(self._batch(names, shown, pictures, after), failed=failed)
+
+    def _made(self) -> Iterator[tuple[int, str, _Made]]:
+        """Position, name and what was made of one example after the other."""
+        while True:
+            self._look_ahead()
+            coming = self._waiting.popleft()
+            for (position, _, example), made in zip(coming.examples, coming.made.result(), strict=True):
+                yield position, example.name, made
+            self._on_the_way -= coming.bytes
 
     def _look_ahead(self) -> None:
         """Set threads to work on what the next batch needs, but not on more than memory holds."""
-        while not self._waiting or (len(self._waiting) < self._size and self._on_the_way < _AHEAD_BYTES):
-            position, epoch, example = next(self._walk)
-            one = _Coming(position, example, None, None)
-            try:
-                one.shown = self._texts.shown(example, epoch)
-                one.bytes = cost(self._preprocesses) + (len(example.image) if isinstance(example.image, bytes) else 0)
-                one.pixels = self._pool.submit(self._pictures.seen, example, epoch)
-            except RecordError as error:
-                one.problem = error
-            self._on_the_way += one.bytes
-            self._waiting.append(one)
+        most = max(1, self._size // _TOGETHER)
+        while not self._waiting or (len(self._waiting) < most and self._on_the_way < _AHEAD_BYTES):
+            examples = list(islice(self._walk, min(_TOGETHER, self._size)))
+            size = sum(len(example.image) for _, _, example in examples if isinstance(example.image, bytes))
+            size += len(examples) * cost(self._preprocesses)
+            self._on_the_way += size
+            self._waiting.append(_Coming(examples, size, self._pool.submit(self._make, examples)))
 
-    def _count(self, name: str, error: RecordError) -> None:
-        """Once for each example, in however many epochs it fails."""
-        if (number := hash(name)) not in self._counted:
-            self._counted.add(number)
-            self.failed[error.kind] += 1
-            if len(self.failures) < _REPORTED:
-                self.failures[name] = error.message
+    def _make(self, examples: list[tuple[int, int, Example]]) -> list[_Made]:
+        made: list[_Made] = []
+        for _, epoch, example in examples:
+            try:
+                if example.problem is not None:
+                    raise example.problem
+                made.append((self._texts.shown(example, epoch), self._pictures.seen(example, epoch)))
+            except RecordError as error:
+                made.append(error)
+        return made
 
     def _batch(self, names: list[str], shown: list[Shown], pictures: list[list[np.ndarray]], after: int) -> Batch:
         pixels = [

@@ -265,6 +265,8 @@ def _example(reading: Reading, sample: Sample, content: dict[str, bytes]) -> tup
         if (error := item.get("error")) is not None:
             kind = error.get("type") if isinstance(error, dict) else None
             raise RecordError(kind if isinstance(kind, str) else "error", "it came with an error")
+        if (split := item.get("split")) in ("val", "test"):
+            raise RecordError("split", f"its split is {split}")
         image = sample.image()
         if image is None:
             raise RecordError("image-missing", "the sample has no image")
