@@ -164,23 +164,24 @@ def sources_by_split(
     confine: bool = False,
     store: str | None = None,
     field: str = "split",
+    first: Iterable[Record | BadLine] | None = None,
 ) -> SourcesBySplit:
     """Labelled images: the input that `io` names, and more sources, which are read as it is.
 
     more: `split` -> the sources whose records get it. store: the feature store whose records are read instead of what
-    `io` names. field: another that they get; then names of folders are no labels and splits. Raises UsageError where
-    standard input is named twice.
+    `io` names; first: other records that are. field: another that they get; then names of folders are no labels and
+    splits. Raises UsageError where standard input is named twice.
     """
     from clipkit.stream.sources.by_split import SourcesBySplit
 
     if [*(io.sources or ["-"] * (store is None)), *itertools.chain(*more.values())].count("-") > 1:
         raise UsageError("standard input (-) is named twice", "it can be read only once")
     folders = field == "split"
-    first: Iterable[Record | BadLine]
-    if store is None:
+    if first is None and store is None:
         first = source(io, verb, confine=confine, label_folders=folders, split_folders=folders)
-    else:
+    elif store is not None:
         first = store_records(store)
+    assert first is not None
     parts: list[tuple[str | None, Iterable[Record | BadLine]]] = [(None, first)]
     for split, paths in more.items():
         if paths:

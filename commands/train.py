@@ -39,6 +39,7 @@ def run(
     from clipkit.methods.parameters import parse_settings
     from clipkit.stages.train import Train
     from clipkit.stream.sink import NoSink, StdoutSink
+    from clipkit.training.shards import shard_paths, shard_records
 
     if not io.out or io.out == "-":
         raise UsageError("where is the run to be written?", "name a folder: -o DIR")
@@ -50,9 +51,12 @@ def run(
     asked = {"model": model, "device": config.setting("device", device).value, "settings": settings, **length}
     kept = {name: value for name, value in keeping.given().items() if name != "eval"}
     kept |= {"run": io.out, "resume": io.resume, "restart": io.restart}
-    stage = Train(asked, pipeline.runtime(io, images) | kept)
+    whole = io.limit is None and not io.shard and not io.map  # nothing is asked of single records
+    shards = shard_paths(io.sources) if whole else None
+    stage = Train(asked | {"shards": bool(shards)}, pipeline.runtime(io, images) | kept)
     measured = {"val": keeping.eval or []}
-    records = pipeline.sources_by_split(io, stage.verb, measured, confine=images.confine) if keeping.eval else None
+    first = shard_records(shards, pipeline.root(io)) if shards else None
+    records = pipeline.sources_by_split(io, stage.verb, measured, confine=images.confine, first=first)
     reads = {"SOURCE": io.sources, "--eval": measured["val"]}
     io, leads = pipeline.one_of_several(io)
     return pipeline.stream(stage, io, records=records, reads=reads, sink=StdoutSink() if leads else NoSink())

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import msgspec
+
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.methods import LOSSES
 from clipkit.stream.record import Record
@@ -17,6 +19,7 @@ from clipkit.stream.whole import WholeStage
 from clipkit.training import evaluating, planning, watch
 from clipkit.training.examples import RecordExamples, row_of
 from clipkit.training.folder import RunFolder
+from clipkit.training.shards import Shard, ShardExamples, shard_of
 
 if TYPE_CHECKING:
     from clipkit.methods.losses.base import Loss
@@ -34,7 +37,7 @@ class Train(WholeStage):
 
     Records of the split test are dropped; those of val are measured on.
     config: model, device; settings: fields of `Settings`, those that are not there get what suits model and data;
-    epochs or samples instead of settings' steps.
+    epochs or samples instead of settings' steps; shards: a record is a tar shard, as `shards.shard_records` makes them.
     runtime: root, confine, remote; run: the folder, None to leave nothing; resume, restart: what is done with what is
     there; checkpoint_every, eval_every: in steps; keep: checkpoints; log: as `watch.Kind` has them.
     """
@@ -42,7 +45,13 @@ class Train(WholeStage):
     verb: ClassVar[str] = "train"
     reads: tuple[str, ...] = ("image",)
     inline: ClassVar[bool] = True  # a row costs nothing: what costs resumes by checkpoints
-    defaults: ClassVar[dict[str, Any]] = {"device": "auto", "settings": {}, "epochs": None, "samples": None}
+    defaults: ClassVar[dict[str, Any]] = {
+        "device": "auto",
+        "settings": {},
+        "epochs": None,
+        "samples": None,
+        "shards": False,
+    }
     doing: str = "getting ready to train"
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:
@@ -55,8 +64,14 @@ class Train(WholeStage):
         run = self.runtime.get("run")
         self._folder = RunFolder(run, self.runtime.get("keep", 2)) if run else None
         self._measured_on = Rows()
-        self._lost: Counter[str] = Counter()
+        self._heard: list[str] = []
         self._session: Session | None = None
+        if self.config["shards"]:
+            self.reads = ()
+
+    @property
+    def opens_images(self) -> bool:
+        return True
 
     @property
     def summarises(self) -> bool:
@@ -87,6 +102,8 @@ class Train(WholeStage):
             if split == "val":
                 self._measured_on.append(record.id or "", evaluating.row_of(record))
                 return Emit(())
+            if self.config["shards"]:
+                return Remembered(msgspec.msgpack.encode(shard_of(record, self.runtime.get("root"))))
             return Remembered(row_of(record))
         except RecordError as error:
             return error
@@ -94,7 +111,16 @@ class Train(WholeStage):
     def learn(self, rows: Rows) -> None:
         if not len(rows):
             raise ClipkitError("there is nothing to train on", "expected records with an image and a text")
-        planning.plan(self._asked, len(rows), trained=self._trained, world=_world())  # refused before torch is loaded
+        from clipkit.images.opener import Opener
+
+        runtime = self.runtime
+        self._opener = Opener(
+            runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
+        )
+        examples = self._examples(rows)
+        planning.plan(
+            self._asked, len(examples), trained=self._trained, world=_world()
+        )  # refused before torch is loaded
         from clipkit.models.device import choose
         from clipkit.stream.signals import Patience
         from clipkit.training.distributed import launched, local_rank, processes
@@ -103,10 +129,17 @@ class Train(WholeStage):
         if device == "cuda" and launched():
             device = f"cuda:{local_rank()}"
         with Patience() as patience, processes(device) as group:
-            self._train(rows, device, group, patience)
+            self._train(examples, device, group, patience)
 
-    def _train(self, rows: Rows, device: str, group: Alone, patience: Patience) -> None:
-        from clipkit.images.opener import Opener
+    def _examples(self, rows: Rows) -> RecordExamples | ShardExamples:
+        seed = self._asked.get("seed") or 0
+        if not self.config["shards"]:
+            return RecordExamples(rows, self._opener, seed)
+        shards = ShardExamples([msgspec.msgpack.decode(row, type=Shard) for row in rows.data()], self._opener, seed)
+        self._heard += shards.notices
+        return shards
+
+    def _train(self, examples: RecordExamples | ShardExamples, device: str, group: Alone, patience: Patience) -> None:
         from clipkit.models.load import load
         from clipkit.training.checkpoints import Origin
         from clipkit.training.evaluating import Evaluation
@@ -116,8 +149,6 @@ class Train(WholeStage):
         from clipkit.training.student import Student
 
         runtime = self.runtime
-        opener = Opener(runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False))
-        examples = RecordExamples(rows, opener, self._asked.get("seed") or 0)
         settings = planning.plan(self._asked, len(examples), trained=self._trained, device=device, world=group.world)
         loss = self._loss(settings.loss, settings.loss_settings)
         encoder = self._encoder(device, settings, loss)
@@ -146,7 +177,7 @@ class Train(WholeStage):
             Habits(
                 runtime.get("checkpoint_every") or 0, runtime.get("eval_every") or 0, runtime.get("log", "jsonl")
             ).over(settings.steps),
-            Evaluation(self._measured_on, opener) if len(self._measured_on) else None,
+            Evaluation(self._measured_on, self._opener) if len(self._measured_on) else None,
             self.config["model"],
             len(examples),
             self._say,
@@ -200,7 +231,7 @@ class Train(WholeStage):
 
     @property
     def notices(self) -> list[str]:
-        heard = list(self._session.notices) if self._session else []
+        heard = [*self._heard, *(self._session.notices if self._session else ())]
         if self._session and (failed := self._session.reached.failed):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(failed.values()).most_common())
             heard.append(f"{len(failed):,} pictures could not be used while training: {kinds}")
