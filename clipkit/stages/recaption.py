@@ -41,6 +41,8 @@ def method_of(name: str | None, recipe: str | None, settings: Mapping[str, str])
         from clipkit.prompts.recipes import load
 
         asked = load(recipe).method
+        if asked == "labels":
+            raise UsageError(f"the recipe {recipe} asks about classes", "clipkit prompts generate --kind takes it")
         if name not in (None, asked):
             raise UsageError(f"the recipe {recipe} is for the method {asked}, not {name}", "leave out --method")
         name = asked
