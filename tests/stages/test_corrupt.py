@@ -7,12 +7,13 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipkit.api import run
-from clipkit.stages.corrupt import CorruptShuffle, CorruptWords, exchange
+from clipkit.stages.corrupt import CorruptShuffle, CorruptWords, exchange, exchange_rows
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Stage
 
@@ -59,6 +60,7 @@ def test_exchange_leaves_as_few_their_own_as_can_be(kinds: list[int]) -> None:
     assert sorted(given) == list(range(len(kinds)))
     own = sum(kinds[number] == kinds[source] for number, source in enumerate(given))
     assert own == max(0, 2 * max(Counter(kinds).values()) - len(kinds))
+    assert exchange_rows(np.array(kinds)).tolist() == given
 
 
 @pytest.mark.parametrize(("n", "share", "count"), [(10, 0.25, 3), (10, 0.24, 2), (7, 0.5, 4), (40, 0.3, 12), (9, 1, 9)])
