@@ -161,7 +161,13 @@ async def fine(request: Request) -> None:
 
 @behaviour
 async def says(request: Request) -> None:
-    """Answers with the text that it is asked for as JSON."""
+    """Answers with what it is asked, as it is."""
+    request.say(request.asked)
+
+
+@behaviour
+async def says_json(request: Request) -> None:
+    """Answers with the text that it is asked for as JSON: a prompt is of one line, an answer need not be."""
     request.say(json.loads(request.asked))
 
 

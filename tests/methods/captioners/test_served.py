@@ -212,7 +212,7 @@ def test_json_is_read_out_of_fences_and_before_what_follows(server: Server, tmp_
     recipe = tmp_path / "hq.toml"
     recipe.write_text(hq_of_text())
     answer = around.replace("{}", json.dumps(HQ_CLIP))
-    (one,) = written(Rewrite(options=options(server, "says", recipe=str(recipe))), about_answer(answer))
+    (one,) = written(Rewrite(options=options(server, "says_json", recipe=str(recipe))), about_answer(answer))
     assert isinstance(one, Written)
     assert [(caption.text, caption.source, caption.negative) for caption in one.captions] == [
         ("A grey cat sits on a mat.", "hq/long", False),
@@ -226,7 +226,7 @@ def test_json_is_read_out_of_fences_and_before_what_follows(server: Server, tmp_
 def test_other_json_is_the_records_error(server: Server, tmp_path: Path, answer: str) -> None:
     recipe = tmp_path / "hq.toml"
     recipe.write_text(hq_of_text())
-    (error,) = written(Rewrite(options=options(server, "says", recipe=str(recipe))), about_answer(answer))
+    (error,) = written(Rewrite(options=options(server, "says_json", recipe=str(recipe))), about_answer(answer))
     assert isinstance(error, RecordError) and error.kind == "bad-answer"
 
 
