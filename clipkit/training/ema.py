@@ -8,7 +8,7 @@ import torch
 
 
 class Average:
-    """Averages f32 of some weights, by name, beginning at what they are now.
+    """Averages of some weights, f32 as these are, by name, beginning at what they are now.
 
     After step t: average += (1 - d) (weight - average), d = min(decay, (1 + t) / (10 + t)): early on it follows
     quickly, so that random first weights do not stay in it (the warm-up of TensorFlow's moving average).
@@ -16,7 +16,7 @@ class Average:
 
     def __init__(self, weights: Mapping[str, torch.Tensor], decay: float) -> None:
         self._decay = decay
-        self.values = {name: value.detach().float().clone() for name, value in weights.items()}
+        self.values = {name: value.detach().clone() for name, value in weights.items()}
 
     @torch.no_grad()
     def update(self, weights: Mapping[str, torch.Tensor], step: int) -> None:

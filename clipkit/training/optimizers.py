@@ -15,6 +15,7 @@ from clipkit.training.settings import Settings
 _ABOVE: Final = re.compile(
     r"(proj|ln_post|ln_final|norm|final_layer_norm|head|fc_norm|attn_pool|attnpool|text_projection|pooler)(\.|$)"
 )
+_BELOW: Final = re.compile(r"\.(patch_embed|embeddings|stem)\.")  # which have norms and projections of their own
 _LAYER: Final = re.compile(
     r"(.*?\.)?((stages|layers)\.\d+\.blocks\.\d+|layer\d\.\d+|(resblocks|blocks|block|layers|layer|stages)\.\d+)\."
 )
@@ -95,11 +96,13 @@ def shares(names: Iterable[str], decay: float) -> dict[str, float]:
         if name.startswith(("text_decoder.", "logit_")):
             depth[name] = None
         elif (match := _LAYER.match(name)) is not None:
-            if match[0] not in layers[tower]:
-                layers[tower].append(match[0])
-            depth[name] = layers[tower].index(match[0]) + 1
+            # What makes a stage smaller is of its first block's layer.
+            layer = match[0] if ".blocks." in match[0] else f"{match[0]}blocks.0."
+            if layer not in layers[tower]:
+                layers[tower].append(layer)
+            depth[name] = layers[tower].index(layer) + 1
         else:
-            depth[name] = None if _ABOVE.search(name) else 0
+            depth[name] = None if _ABOVE.search(name) and not _BELOW.search(name) else 0
     counts = {tower: len(found) for tower, found in layers.items()}
 
     def share(name: str) -> float:

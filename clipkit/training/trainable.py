@@ -57,7 +57,7 @@ class Trained:
             name: value for name, value in model.named_parameters() if value.requires_grad
         }
         if self._rank:
-            self._places = weights(model, _towers(locked), {"qkv", "out", "mlp"})
+            self._places = _layers(model, locked)
             self._updates = LowRanks(self._places, self._rank, _SCALE, 0.0, settings.seed)
             self.parameters |= self._updates.state()  # type: ignore[arg-type]
         self._modes()
@@ -117,7 +117,12 @@ def _tower(name: str) -> str:
     return next((part for part in ("visual", "text_decoder") if name.startswith(f"{part}.")), "text")
 
 
-def _towers(locked: set[str]) -> str:
-    if not locked:
-        return "both"
-    return "text" if "visual" in locked else "vision"
+def _layers(model: Any, locked: set[str]) -> list[Weight]:
+    """The matrices of the layers of the towers that aren't locked."""
+    towers = "both" if not locked else "text" if "visual" in locked else "vision"
+    try:
+        return weights(model, towers, {"qkv", "out", "mlp"})
+    except UsageError as error:
+        raise UsageError(
+            error.message, "lock that tower (--lock-image, --lock-text), or train without --lora"
+        ) from None
