@@ -55,8 +55,8 @@ class Outputs:
 
     @property
     def caption(self) -> torch.Tensor:
-        """The first caption of each image, [b, d]."""
-        return self.text[:, 0]
+        """The first caption of each image, [b, d], contiguous as what is sent has to be."""
+        return self.text[:, 0].contiguous()
 
     def gathered(self, group: Group) -> Self:
         """The same of all processes; the decoder's output stays as it is."""
