@@ -37,8 +37,7 @@ def run(
     ] = None,
     seed: Annotated[int, Option(metavar="N", help="Another number, others are drawn.")] = 0,
 ) -> ExitCode:
-    from clipkit.stages.corrupt import CorruptShuffle, CorruptWords
-    from clipkit.stages.select import RECORD_COLUMNS
+    from clipkit.stages.corrupt import COLUMNS, CorruptShuffle, CorruptWords
 
     asked = {"shuffle": shuffle, "drop-words": drop_words, "swap-words": swap_words}
     given = [(by, share) for by, share in asked.items() if share is not None]
@@ -47,5 +46,5 @@ def run(
         raise UsageError("how? say one of --shuffle, --drop-words and --swap-words", hint if given else None)
     by, share = given[0]
     if by == "shuffle":
-        return pipeline.stream(CorruptShuffle({"share": share, "seed": seed}), io, columns=RECORD_COLUMNS)
-    return pipeline.stream(CorruptWords({"by": by, "share": share, "seed": seed}), io, columns=RECORD_COLUMNS)
+        return pipeline.stream(CorruptShuffle({"share": share, "seed": seed}), io, columns=COLUMNS)
+    return pipeline.stream(CorruptWords({"by": by, "share": share, "seed": seed}), io, columns=COLUMNS)

@@ -19,6 +19,7 @@ from clipkit.stream.hashing import name_of, ticket, value_name
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Outcome, Row, Stage
+from clipkit.stream.table import Column
 from clipkit.stream.whole import WholeStage
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 _HEAD: Final = struct.Struct("<16s8s8s")  # ticket, what the text is, what the image is; the captions follow as JSON
 _SHUFFLE: Final = "shuffle"
 _MADE_BEFORE: Final = ("scores", "emb.text")  # by verbs that may have seen the true caption
+
+COLUMNS = (
+    Column("id", 24, lambda record: record.id or ""),
+    Column("text", 44, lambda record: str(record.get("text") or "")),
+    Column("instead of", 44, lambda record: str(record.lookup("corrupted.text") or "")),
+)
 
 
 class _Corrupting(Stage):
