@@ -109,4 +109,4 @@ class Coca(Captioner):
 
     def _text(self, tokens: list[int]) -> str:
         said: str = self._tokenizer.decode(tokens)
-        return " ".join(said.partition(" . ")[0].split()).removesuffix(" .")
+        return " ".join(f" {said} ".partition(" . ")[0].split())
