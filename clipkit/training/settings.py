@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,8 @@ class Settings:
     steps: optimizer steps of the whole run. lr: the peak, reached after `warmup` steps, then `schedule`.
     layer_decay: each layer's rate is that of the one above it times this. clip_norm: of the gradient, None for no limit.
     ema: decay of the averaged weights, which are then what is saved and measured. precision: f32, bf16 or f16.
-    teacher: the model that a loss learns from, by name. weights: source of a caption -> how often it is drawn, of those an image has; {} is the caption in use alone.
+    teacher: the model that a loss learns from, by name. weights: source of a caption -> how often it is drawn, of those
+    an image has; {} is the caption in use alone.
     prefixes: source -> words in front of its captions (prefix conditioning). area: the least part of a picture that a
     crop shows (1: the picture as the model sees it when it is used).
     """
@@ -47,4 +50,5 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """As the run card has it."""
-        return asdict(self)
+        made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return made
