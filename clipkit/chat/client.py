@@ -345,7 +345,7 @@ class Client:
         if not names:
             return "--server-model NAME"
         more = f", and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        return f"it has: {', '.join(self._clean(name) for name in names[:_NAMED])}{more}"
+        return f"it has: {', '.join(self._clean(name) for name in sorted(names)[:_NAMED])}{more}"
 
     def _said(self, text: str) -> str:
         return f"{self.settings.server}: {self._clean(text)}"
