@@ -59,7 +59,8 @@ class GeneratePrompts(WholeStage):
         options = self.runtime.get("options", {})
         deciding = {"server_model": self.config["server_model"]} if self.config.get("server_model") else {}
         self.client = Client(Settings.of(options | deciding), api_key())
-        self.read_ahead = 4 * (options.get("concurrency") or 16)
+        each = max(1, len(self.recipe.questions)) * self.recipe.variants
+        self.read_ahead = 1 + 4 * self.client.settings.concurrency // each  # one that is slow must not keep all waiting
         self._found: dict[str, list[str]] = {}
         self._bad: Counter[str] = Counter()
         self._asked = 0
