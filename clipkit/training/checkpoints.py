@@ -136,7 +136,8 @@ def described(path: Path) -> Described:
         raise _damaged(path, f"{DESCRIBED}: {error}") from None
     if found.format != FORMAT:
         raise ClipkitError(f"{path} is of format {found.format}, and this clipkit reads {FORMAT}")
-    if found.reached.step < 1 or len(found.reached.positions) != found.origin.processes:
+    positions = found.reached.positions
+    if found.reached.step < 1 or len(positions) != found.origin.processes or min(positions) < 0:
         raise _damaged(path, f"{DESCRIBED}: the steps or positions in it cannot be")
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -50,5 +50,5 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """As the run card has it."""
-        made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(asdict(self)))
         return made
