@@ -25,6 +25,7 @@ from clipkit.references import is_local
 from clipkit.stream.hashing import ticket
 from clipkit.stream.record import Record
 from clipkit.stream.sources.context import MAX_SIDECAR, BadLine, Input, Reading, SourceOptions
+from clipkit.stream.sources.folders import is_image_name
 from clipkit.stream.sources.inputs import expand
 from clipkit.stream.sources.places import Places, shard_stem
 from clipkit.stream.sources.tars import SPARSE, Sample, record, samples
@@ -74,9 +75,12 @@ def shard_paths(sources: Sequence[str]) -> list[str] | None:
 
 
 def _inside(folder: str) -> list[str]:
-    """The shards of a folder that has no pictures: a pack, or what img2dataset writes."""
-    names = sorted(os.listdir(folder))
-    return [os.path.join(folder, name) for name in names if name.endswith(".tar") and not name.startswith(".")]
+    """The shards of a folder without pictures and folders: a pack, or what img2dataset writes."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    if any(entry.is_dir() or is_image_name(entry.name) for entry in found):
+        return []
+    return sorted(entry.path for entry in found if entry.name.endswith(".tar"))
 
 
 def shard_records(paths: Sequence[str], root: str | None = None) -> Iterator[Record]:
