@@ -7,11 +7,13 @@ goes through the model in chunks is averaged once, and towers that are locked, o
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
 import torch
 from torch import distributed, nn
 
@@ -83,13 +85,13 @@ class Together(Alone):
         return values / self.world
 
     def names(self, names: Sequence[str]) -> list[str]:
-        data = "\0".join(names).encode()
+        data = msgspec.json.encode(list(names))
         lengths = self._all(torch.tensor([len(data)], device=_device())).tolist()
         padded = torch.zeros(1, max(lengths), dtype=torch.uint8)
         padded[0, : len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         rows = self._all(padded.to(_device())).cpu().numpy()
-        shared = (bytes(row[:length]) for row, length in zip(rows, lengths, strict=True))
-        return [name for data in shared if data for name in data.decode().split("\0")]
+        everyone = (bytes(row[:length]) for row, length in zip(rows, lengths, strict=True))
+        return [name for shared in everyone for name in msgspec.json.decode(shared, type=list[str])]
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
         for tensor in tensors:
@@ -142,6 +144,8 @@ def processes(device: str) -> Iterator[Alone]:
     cuda = device.startswith("cuda")
     if cuda:
         torch.cuda.set_device(device)
+    # open_clip's losses gather with it.
+    warnings.filterwarnings("ignore", "torch.distributed.nn.functional.all_gather is deprecated", FutureWarning)
     distributed.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=30))
     try:
         yield Together()

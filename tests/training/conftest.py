@@ -1,4 +1,4 @@
-"""Training in tests takes one core: others run beside it, and threads that wait for each other are many times slower."""
+"""Training in tests takes one core: others run beside it, and threads that wait for each other are far slower."""
 
 import pytest
 
