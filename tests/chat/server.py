@@ -194,6 +194,15 @@ async def busy(request: Request) -> None:
 
 
 @behaviour
+async def pauses_at(request: Request) -> None:
+    """/pauses_at/TEXT: asks for a quarter of an hour when that is asked first."""
+    if request.asked.replace(" ", "%20") == request.rest and not request.before:
+        request.complain(429, "come back later", "Retry-After: 900")
+    else:
+        request.say()
+
+
+@behaviour
 async def quota(request: Request) -> None:
     request.complain(429, "You exceeded your current quota", code="insufficient_quota")
 
