@@ -136,6 +136,7 @@ class CorruptShuffle(_Corrupting, WholeStage):
             alike = np.unique(text, return_inverse=True)[1]
         given = exchange_rows(alike)
         changed = text != text[given]
+        given = _past(given, ~changed)
         self._kept = int(count - changed.sum())
         rows_of, partner = np.asarray(numbers), np.asarray(self._partner)
         partner[rows_of[chosen[changed]]] = rows_of[chosen[given[changed]]]
@@ -247,6 +248,17 @@ def exchange_rows(alike: np.ndarray) -> np.ndarray:
     given = np.empty_like(line)
     given[line] = np.roll(line, -int(sizes.max()))
     return given
+
+
+def _past(given: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """The permutation [n] without those that are out [n]: who would get a thing of theirs gets what they would get."""
+    import numpy as np
+
+    jump = np.where(out, given, np.arange(len(given)))
+    for _ in range(len(given).bit_length()):
+        jump = jump[jump]
+    passed: np.ndarray = jump[given]
+    return passed
 
 
 def _alike(text: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -84,6 +84,17 @@ def test_one_record_has_nobody_to_exchange_with() -> None:
     assert shuffled(given, 0.5) == given
 
 
+@given(st.lists(st.sampled_from(["a cat", "A cat", "a  CAT", "a dog", "snow"]), max_size=24), st.integers(0, 3))
+@settings(max_examples=80, deadline=None)
+def test_what_cannot_be_exchanged_takes_no_part(found: list[str], seed: int) -> None:
+    given = [{"id": f"r{i}", "text": text, "texts": [text, f"more {i}"]} for i, text in enumerate(found)]
+    out = shuffled(given, 1, seed)
+    assert sorted((r["text"], r["texts"]) for r in out) == sorted((r["text"], r["texts"]) for r in given)
+    largest = max(Counter(map(plain, found)).values(), default=0)
+    assert sum("corrupted" not in r for r in out) == max(0, 2 * largest - len(found))
+    assert all(before == after for before, after in zip(given, out, strict=True) if "corrupted" not in after)
+
+
 def test_all_captions_go_together_and_none_comes_from_the_same_image() -> None:
     given = [
         {
