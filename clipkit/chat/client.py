@@ -20,6 +20,7 @@ from clipkit.chat import protocol
 from clipkit.chat.failure import Failure, explained
 from clipkit.chat.protocol import Answer, Ask
 from clipkit.chat.settings import KEYS, Settings
+from clipkit.chat.tally import Tally
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.terminal import printable
 
@@ -53,9 +54,7 @@ class Client:
     used and cookies not kept. It stands in no message, whatever the server says. While a server asks for a pause
     (Retry-After), nothing is sent.
 
-    model: the name by which the server knows it. sent, repeated: requests, and how many of them were further tries.
-    tokens_in, tokens_out: as the server counts them. uncounted: answers of which it didn't. cut: that ended at their
-    `max_tokens`.
+    model: the name by which the server knows it. tally: what was asked and answered, and what that took.
 
     Raises UsageError or ClipkitError if no model is named and the server has not exactly one. `close` ends it.
     """
@@ -63,13 +62,12 @@ class Client:
     def __init__(self, settings: Settings, key: str | None = None) -> None:
         self.settings, self._key = settings, key
         self.model = settings.server_model
-        self.sent = self.repeated = self.tokens_in = self.tokens_out = self.uncounted = self.cut = 0
+        self.tally = Tally(settings.price)
         self._lock = threading.Lock()
         self._flying: set[Future[Any]] = set()
         self._stopped = False
         self._over: ClipkitError | None = None  # what ended the run
         self._met = False  # something answered
-        self._answered = self._refused = 0
         self._pause_until = 0.0  # by the loop's clock
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
@@ -108,38 +106,14 @@ class Client:
         self._loop.close()
 
     @property
-    def spent(self) -> int:
-        """Tokens, in and out."""
-        return self.tokens_in + self.tokens_out
-
-    @property
-    def cost(self) -> float | None:
-        """By the prices that were given."""
-        if self.settings.price is None:
-            return None
-        tokens = (self.tokens_in, self.tokens_out)
-        return round(sum(n * price for n, price in zip(tokens, self.settings.price, strict=True)) / 1e6, 9)
-
-    @property
     def facts(self) -> dict[str, Any]:
-        """What was counted, as JSON."""
-        counted = {"model": self.model, "requests": self.sent, "repeated": self.repeated}
-        tokens = {"tokens_in": self.tokens_in, "tokens_out": self.tokens_out, "uncounted": self.uncounted}
-        return counted | tokens | {"cut": self.cut} | ({} if self.cost is None else {"cost": self.cost})
+        """The model and what was counted, as JSON."""
+        return {"model": self.model, **self.tally.facts}
 
     @property
     def notices(self) -> list[str]:
         """What a person should hear at the end."""
-        told = [f"{self.model}: {self._took}"] if self.spent else []
-        told += [f"{self.repeated:,} requests were repeated"] if self.repeated else []
-        told += [f"of {self.uncounted:,} answers the server didn't say how many tokens"] if self.uncounted else []
-        told += [f"{self.cut:,} answers were cut: --set max_tokens=N gives them more room"] if self.cut else []
-        return told
-
-    @property
-    def _took(self) -> str:
-        price = "" if self.cost is None else f", which cost {self.cost:,.{4 if self.cost >= 0.01 else 6}f}"
-        return f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out{price}"
+        return self.tally.notices(self.model)
 
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
         with self._lock:
@@ -201,8 +175,8 @@ class Client:
             async with self._turns:
                 await self._paused()
                 self._check(group)
-                self.sent += 1
-                self.repeated += tries > 0
+                self.tally.requests += 1
+                self.tally.repeated += tries > 0
                 try:
                     body = protocol.request(ask, self.model)
                     return self._read(await self._request("POST", "/chat/completions", body))
@@ -216,8 +190,8 @@ class Client:
         if self._over is not None:
             raise self._over
         budget = self.settings.max_tokens_total
-        if not group.begun and budget is not None and self.spent >= budget:
-            message = f"the budget of {budget:,} tokens is spent: {self._took}"
+        if not group.begun and budget is not None and self.tally.spent >= budget:
+            message = f"the budget of {budget:,} tokens is spent: {self.tally.said}"
             raise BudgetSpent(message, "with -o FILE, --resume goes on, under a budget of its own")
         group.begun = True
 
@@ -244,16 +218,10 @@ class Client:
             # What stands before a server says what is no JSON while it is busy, or tells of the server's own error.
             passing = error.kind != "chat-shape"
             raise Failure(error.kind, self._said(f"the answer is {error}"), passing=passing) from None
-        if answer.tokens_in is None or answer.tokens_out is None:
-            self.uncounted += 1
-            if self.settings.max_tokens_total is not None:
-                message = "the server does not say how many tokens an answer took: a budget cannot be kept"
-                raise ClipkitError(self._said(message), "leave out --max-tokens-total; --limit bounds the records")
-        else:
-            self.tokens_in += answer.tokens_in
-            self.tokens_out += answer.tokens_out
-        self._answered += 1
-        self.cut += answer.cut
+        self.tally.add(answer)
+        if self.tally.uncounted and self.settings.max_tokens_total is not None:
+            message = "the server does not say how many tokens an answer took: a budget cannot be kept"
+            raise ClipkitError(self._said(message), "leave out --max-tokens-total; --limit bounds the records")
         if not answer.text:
             message = f"the answer is empty{answer.refusal and ': '}{answer.refusal}"
             hint = "--set max_tokens=N gives it more room: some models think first" if answer.cut else None
@@ -303,9 +271,9 @@ class Client:
             return ClipkitError(told, f"what was paid for is used up: {_GO_ON}")
         if status == 404:
             return ClipkitError(told, _WRONG_ADDRESS)
-        self._refused += status not in _PASSING_CODES
-        if self._refused >= _HOPELESS and not self._answered:
-            message = f"the first {self._refused} requests were refused: status {status}{said and ': '}{said}"
+        self.tally.refused += status not in _PASSING_CODES
+        if self.tally.refused >= _HOPELESS and not self.tally.answered:
+            message = f"the first {self.tally.refused} requests were refused: status {status}{said and ': '}{said}"
             return ClipkitError(self._said(message), "is it the right model, and does it take what is sent?")
         hint = "--set max_side=512 sends smaller pictures" if status == 413 else None
         wait = _seconds(response.headers.get("Retry-After", ""))

@@ -42,6 +42,8 @@ class Settings:
         given = {name: value for name, value in options.items() if name in known}
         if not given.get("server"):
             raise UsageError("no server is named", "--server http://localhost:8000/v1, for example")
+        if not given.get("server_model", "").isprintable():
+            raise UsageError("--server-model: expected a name that can be printed")
         if "price" in given:
             given["price"] = tuple(given["price"])
         return cls(**given | {"server": address(given["server"])})

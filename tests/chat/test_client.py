@@ -128,10 +128,10 @@ def test_what_a_record_failed_is_its_own(server: Server) -> None:
 def test_tokens_are_counted_and_priced(server: Server) -> None:
     with chat(server, "fine", price=[0.5, 20.5]) as some:
         some.ask("a", "b", "c")
-        client = some.client
-    assert (client.tokens_in, client.tokens_out, client.spent) == (21, 9, 30)
-    assert client.cost == pytest.approx((21 * 0.5 + 9 * 20.5) / 1e6)
-    assert client.facts["cost"] == client.cost
+        client, tally = some.client, some.client.tally
+    assert (tally.tokens_in, tally.tokens_out, tally.spent) == (21, 9, 30)
+    assert tally.cost == pytest.approx((21 * 0.5 + 9 * 20.5) / 1e6)
+    assert client.facts["cost"] == tally.cost
     assert client.notices == ["tiny: 21 tokens in, 9 out, which cost 0.000195"]
 
 
@@ -154,14 +154,14 @@ def test_answers_that_were_cut_are_counted(server: Server) -> None:
 def test_a_failure_that_may_pass_is_tried_again(server: Server, name: str) -> None:
     with chat(server, name) as some:
         assert some.text("a") == "<a>"
-        assert (some.client.sent, some.client.repeated) == (2, 1)
+        assert (some.client.tally.requests, some.client.tally.repeated) == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["hang_up_once", "cut_once", "cut_chunked_once"])
 def test_half_an_answer_is_asked_for_again(server: Server, name: str) -> None:
     with chat(server, name) as some:
         assert some.text("a") == "<a>"
-        assert some.client.repeated == 1
+        assert some.client.tally.repeated == 1
 
 
 def test_an_answer_that_doesnt_come_is_asked_for_again(server: Server) -> None:
@@ -249,7 +249,7 @@ def test_bytes_that_are_no_utf8_are_no_answer(server: Server) -> None:
 def test_a_count_that_is_none_is_not_believed(server: Server, usage: Any) -> None:
     with chat(server, "body") as some:
         assert some.text(json.dumps(completion("a dog", usage))) == "a dog"
-        assert some.client.spent == 0 and some.client.uncounted == 1
+        assert some.client.tally.spent == 0 and some.client.tally.uncounted == 1
 
 
 @pytest.mark.parametrize("name", ["huge", "bomb"])
@@ -264,7 +264,7 @@ def test_a_refusal_is_no_caption_but_costs(server: Server) -> None:
     with chat(server, "refuses") as some:
         error = some.refusal()
         assert error.kind == "empty-answer" and "I cannot help" in error.message
-        assert some.client.spent == USAGE["total_tokens"]
+        assert some.client.tally.spent == USAGE["total_tokens"]
 
 
 # What ends a run
@@ -337,7 +337,7 @@ def test_a_server_that_goes_away_for_a_moment_is_waited_for() -> None:
             time.sleep(0.1)
             with serving(other.port):
                 assert coming.result(30)[0].text == "<b>"
-            assert some.client.repeated
+            assert some.client.tally.repeated
 
 
 def test_a_server_that_goes_away_for_good_ends_the_run() -> None:
@@ -346,7 +346,7 @@ def test_a_server_that_goes_away_for_good_ends_the_run() -> None:
         assert some.text("a") == "<a>"
     with some:
         assert "refused" in some.end("b").message
-        assert some.client.repeated == 2
+        assert some.client.tally.repeated == 2
 
 
 # Which model

@@ -55,6 +55,11 @@ def test_a_server_must_be_named() -> None:
         Settings.of({"concurrency": 3})
 
 
+def test_a_model_has_a_name_that_can_be_sent() -> None:
+    with pytest.raises(UsageError, match="--server-model"):
+        Settings.of({"server": "http://a/v1", "server_model": "caf\udce9"})
+
+
 def test_settings_are_those_that_were_given() -> None:
     settings = Settings.of({"server": "http://a/v1/", "concurrency": 3, "price": [1.0, 2.0], "recipe": "laclip"})
     assert settings == Settings(server="http://a/v1", concurrency=3, price=(1.0, 2.0))
