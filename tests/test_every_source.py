@@ -72,6 +72,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "score": ["--by", "size,hash"],
     "search": ["red", "--no-cache"],
     "sort": ["--by", "id"],
+    "train": ["--model", "tiny-ViT-32", "--batch-size", "3", "-o", "run", "--on-error", "skip"],
     "train-adapter": [
         "--update",
         str(CASES / "train-adapter/update/old.adapter"),
@@ -102,6 +103,7 @@ PRINT_NO_RECORDS = (
     "explain",
     "pack",
     "stats",
+    "train",
     "train-adapter",
     "validate",
 )
@@ -116,6 +118,7 @@ EXIT_CODES = {
     "eval retrieval": (0, 1),  # 1: no caption
     "eval robustness": (1,),  # there is no label
     "explain": (0, 1, 4),  # 1: the source has no record of that id
+    "train": (1,),  # two pairs are less than a batch: what more is done needs torch
     "train-adapter": (0, 1),  # 1: what lies in no folder has no label
 }
 READERS = [verb.name for verb in verbs.builtins() if any(p.name == "sources" for p in command(verb).params)]

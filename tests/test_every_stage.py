@@ -88,6 +88,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "SplitStratified": {"ratios": {"train": "0.6", "test": "0.4"}, "stratify": "x"},
     "Tail": {},
     "Synonyms": {"labels": ["r1", "r2", "picture"]},
+    "Train": {"model": "tiny-ViT-32", "settings": {"steps": 2, "batch_size": 4}},
     "TrainAdapter": {"method": "prototypes", "shots": 4, "seeds": 2, "views": 2},
     "UpdateAdapter": {"update": str(Path(__file__).parent / "cases/train-adapter/update/old.adapter")},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},

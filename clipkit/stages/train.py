@@ -63,7 +63,9 @@ class Train(WholeStage):
         watch.check(self.runtime.get("log", "jsonl"))
         run = self.runtime.get("run")
         self._folder = RunFolder(run, self.runtime.get("keep", 2)) if run else None
-        self._measured_on = Rows()
+        if self._folder:
+            self._folder.check(resume=self._resume, restart=self._restart)
+        self._measured_on: Rows | None = None
         self._heard: list[str] = []
         self._session: Session | None = None
         if self.config["shards"]:
@@ -78,8 +80,7 @@ class Train(WholeStage):
         return True
 
     def setup(self) -> None:
-        if self._folder:
-            self._folder.check(resume=self._resume, restart=self._restart)
+        self._measured_on = Rows()
         if self._asked.get("loss_settings"):
             self._loss(self._asked.get("loss") or "clip", self._asked["loss_settings"])
 
@@ -100,6 +101,7 @@ class Train(WholeStage):
             return Drop(self.verb, "split", split)
         try:
             if split == "val":
+                assert self._measured_on is not None
                 self._measured_on.append(record.id or "", evaluating.row_of(record))
                 return Emit(())
             if self.config["shards"]:
@@ -177,7 +179,7 @@ class Train(WholeStage):
             Habits(
                 runtime.get("checkpoint_every") or 0, runtime.get("eval_every") or 0, runtime.get("log", "jsonl")
             ).over(settings.steps),
-            Evaluation(self._measured_on, self._opener) if len(self._measured_on) else None,
+            Evaluation(self._measured_on, self._opener) if self._measured_on else None,
             self.config["model"],
             len(examples),
             self._say,
@@ -238,7 +240,8 @@ class Train(WholeStage):
         return [*heard, *super().notices]
 
     def close(self) -> None:
-        self._measured_on.close()
+        if self._measured_on is not None:
+            self._measured_on.close()
 
 
 def _has_weights(model: str) -> bool:

@@ -1,0 +1,385 @@
+"""clipkit train: runs from their beginning to their end, or to a stop, and from there on."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from clipkit.models.load import load
+from tests.training.pairs import paint, write
+from tests.training.students import encoder
+
+# A model that a step costs a few milliseconds of, from a folder: so it counts as trained, and says --lr itself.
+MICRO = ["--model", "./micro/", "--lr", "2e-3", "--batch-size", "8"]
+TRAIN = ["train", "pairs.jsonl", *MICRO]
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> Iterator[None]:
+    """Torch with one thread: two that wait for each other on a busy machine cost more than they bring."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 24 pairs, and a small model whose weights are random."""
+    made = tmp_path_factory.mktemp("train")
+    write(made / "pairs.jsonl", paint(made))
+    encoder("small").save_model(made / "micro")
+    return made
+
+
+@pytest.fixture
+def here(folder: Path, tmp_path: Path) -> Path:
+    """The same, to write to."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl says, without the speed."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "rate"} for line in lines]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model/open_clip_model.safetensors").read_bytes()
+
+
+def card(run: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return loaded
+
+
+def at_step(run: Path, step: int, act: Callable[[], None]) -> threading.Thread:
+    """Do something once so many steps are logged."""
+
+    def watch() -> None:
+        path = run / "metrics.jsonl"
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if path.exists() and sum(b'"loss"' in line for line in path.read_bytes().splitlines()) >= step:
+                act()
+                return
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_run_learns_and_open_clip_has_its_model(here: Path, in_process: Any) -> None:
+    words = ["--steps", "150", "--eval", "pairs.jsonl", "--eval-every", "150", "--keep", "3", "-o", "run/"]
+    done = in_process(*TRAIN, *words)
+    assert done.code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["steps"] == 150 and said["samples"] == 1200 and said["failed"] == {}
+    assert min(said["eval"]["image_to_text_r@1"], said["eval"]["text_to_image_r@1"]) > 0.5, "chance is 1 of 24"
+    run = here / "run"
+    lines = metrics(run)
+    assert [line["step"] for line in lines] == [0, *range(1, 151), 150]
+    assert lines[0]["eval"]["image_to_text_r@1"] < 0.2 and lines[-1]["eval"] == said["eval"]
+    assert lines[150]["loss"] == pytest.approx(said["loss"], abs=1e-6)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        f"step-{step:08}" for step in (120, 135, 150)
+    ]
+    told = card(run)
+    assert told["finished"] and told["loss"] == {"first": lines[1]["loss"], "last": lines[150]["loss"]}
+    assert told["best"]["step"] == 150 and told["data"]["pairs"] == 24 and told["settings"]["warmup"] == 15
+    assert (run / "loss.svg").read_bytes().startswith(b"<?xml")
+
+    ours = load(f"{run}/model/", device="cpu")
+    assert ours.identity.digest == told["trained"]["digest"] != told["model"]["digest"]
+    last = load(f"{run}/checkpoints/step-00000150/", device="cpu")
+    assert last.identity.digest == ours.identity.digest
+    named = load(f"small:{run}/model/open_clip_model.safetensors", device="cpu")
+    assert named.identity.digest == ours.identity.digest
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{run}/model")
+    with Image.open(here / "red-ring.png") as picture, torch.inference_mode():
+        pixels = preprocess(picture.convert("RGB"))[None]
+        image = theirs.eval().encode_image(pixels, normalize=True).numpy()
+        text = theirs.encode_text(open_clip.get_tokenizer(f"local-dir:{run}/model")(["a ring"]), normalize=True)
+    np.testing.assert_allclose(ours.encode_images(pixels.numpy())[0], image, atol=1e-6)
+    np.testing.assert_allclose(ours.encode_texts(["a ring"]), text.numpy(), atol=1e-6)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(here: Path, in_process: Any) -> None:
+    """Ctrl-C, a full disk and a second Ctrl-C on the way; with averaged weights and an optimizer that has state."""
+    words = ["--steps", "40", "--ema", "0.9", "--mirror", "--area", "0.5", "--checkpoint-every", "15"]
+    words += ["--eval", "pairs.jsonl", "--eval-every", "20"]
+    assert in_process(*TRAIN, *words, "-o", "whole/").code == 0
+    run = here / "run"
+    watcher = at_step(run, 8, lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopped = in_process(*TRAIN, *words, "-o", "run/")
+    watcher.join()
+    assert stopped.code == 130 and stopped.stdout == ""
+    assert stopped.stderr.startswith("clipkit train: stopped; go on with: ")
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    step = int(checkpoint.name.removeprefix("step-"))
+    assert 8 <= step < 15
+    assert metrics(run) == [line for line in metrics(here / "whole") if line["step"] <= step]
+    assert not card(run)["finished"] and not (run / "model").exists()
+
+    refused = in_process(*TRAIN, *words, "-o", "run/")
+    assert refused.code == 1 and "--resume goes on with it" in refused.stderr
+
+    with full_disk(1 << 20):
+        full = in_process(*TRAIN, *words, "-o", "run/", "--resume")
+    assert full.code == 1
+    assert full.stderr.startswith("clipkit train: step-00000015 cannot be written: no space left")
+    assert "Traceback" not in full.stderr and "--resume" in full.stderr
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [checkpoint.name]
+
+    (run / "checkpoints/.step-00000030.torn").mkdir()
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step":16,"lo')
+    done = in_process(*TRAIN, *words, "-o", "run/", "--resume")
+    assert done.code == 0, done.stderr
+    assert metrics(run) == metrics(here / "whole")
+    assert weights(run) == weights(here / "whole")
+    assert not list((run / "checkpoints").glob(".*"))
+    assert card(run)["best"] == card(here / "whole")["best"]
+
+    finished = in_process(*TRAIN, *words, "-o", "run/", "--resume")
+    assert finished.code == 1 and "is finished" in finished.stderr
+    assert in_process(*TRAIN, "--steps", "2", "-o", "run/", "--restart").code == 0
+    assert [line["step"] for line in metrics(run)] == [1, 2]
+    assert not (run / "checkpoints/step-00000040").exists()
+
+
+class full_disk:  # noqa: N801 (used as a word)
+    """While it is entered, no file grows beyond so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def __enter__(self) -> None:
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.most, self.before[1]))
+
+    def __exit__(self, *exc: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(here: Path, clipkit: Any) -> None:
+    words = [*TRAIN, "--steps", "400", "--checkpoint-every", "20", "--optimizer", "lion", "--set", "local=false"]
+    assert clipkit(*words, "-o", "whole/").code == 0
+    command = [sys.executable, "-P", "-m", "clipkit", *words, "-o", "run/"]
+    running = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    at_step(here / "run", 50, running.kill).join()
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert not (here / "run/model").exists()
+    done = clipkit(*words, "-o", "run/", "--resume")
+    assert done.code == 0, done.stderr
+    assert metrics(here / "run") == metrics(here / "whole")
+    assert weights(here / "run") == weights(here / "whole")
+
+
+def test_a_second_ctrl_c_stops_at_once(here: Path, in_process: Any) -> None:
+    run = here / "run"
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = at_step(run, 5, twice)
+    stopped = in_process(*TRAIN, "--steps", "100000", "-o", "run/")
+    watcher.join()
+    assert stopped.code == 130
+
+
+def test_pictures_that_cannot_be_read_are_counted(here: Path, in_process: Any) -> None:
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    (here / "broken.png").write_bytes((here / "red-bar.png").read_bytes()[:60])
+    records += [{"id": name, "image": f"{name}.png", "text": "a thing"} for name in ("broken", "missing")]
+    records += [{"id": "textless", "image": "red-bar.png"}]
+    write(here / "some.jsonl", records)
+    words = ["train", "some.jsonl", *MICRO, "--epochs", "2"]
+    done = in_process(*words, "-o", "run/")
+    assert done.code == 3
+    assert "2 pictures could not be used while training: " in done.stderr
+    assert "27 read, 26 counted, 1 failed (missing-text 1)" in done.stderr
+    said = json.loads(done.stdout)
+    assert said["failed"] == {"image-broken": 1, "image-missing": 1}
+    assert card(here / "run")["failed"]["ids"] == ["broken", "missing"]
+    assert in_process(*words, "-o", "other/", "--lenient").code == 0
+
+
+def test_a_loss_that_is_no_number_stops_and_says_on_what(here: Path, in_process: Any) -> None:
+    done = in_process("train", "pairs.jsonl", "--model", "./micro/", "--lr", "1e30", "--warmup", "0", "-o", "run/")
+    assert done.code == 1
+    assert "became" in done.stderr and "run/nan.json" in done.stderr
+    told = json.loads((here / "run/nan.json").read_text())
+    assert told["step"] > 0 and set(told["ids"]) <= {
+        json.loads(line)["id"] for line in (here / "pairs.jsonl").read_text().splitlines()
+    }
+    assert len(told["ids"]) == 24
+
+
+def test_measuring_changes_nothing_and_splits_are_kept_apart(here: Path, in_process: Any) -> None:
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    for number, record in enumerate(records):
+        record["split"] = ("train", "train", "val", "test")[number % 4]
+        record["label"] = record["text"].split()[1]
+    write(here / "split.jsonl", records)
+    write(here / "train.jsonl", [record for record in records if record["split"] == "train"])
+    words = [*MICRO, "--steps", "12"]
+    done = in_process("train", "split.jsonl", *words, "--eval-every", "5", "-o", "measured/")
+    assert done.code == 0, done.stderr
+    assert in_process("train", "train.jsonl", *words, "-o", "plain/").code == 0
+    measured = metrics(here / "measured")
+    assert [line for line in measured if "loss" in line] == metrics(here / "plain")
+    assert [line["step"] for line in measured if "eval" in line] == [0, 5, 10, 12]
+    figures = json.loads(done.stdout)["eval"]
+    assert figures["n"] == 6 and {"top1", "image_to_text_r@1", "text_to_image_r@5"} <= set(figures)
+    assert weights(here / "measured") == weights(here / "plain")
+
+
+def test_tensorboard_has_the_same_numbers(here: Path, in_process: Any) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = in_process(*TRAIN, "--steps", "3", "--log", "tensorboard", "--eval", "pairs.jsonl", "-o", "run/")
+    assert done.code == 0, done.stderr
+    events = EventAccumulator(str(here / "run/tensorboard"))
+    events.Reload()
+    losses = [line["loss"] for line in metrics(here / "run") if "loss" in line]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses)
+    assert len(events.Scalars("eval/image_to_text_r@1")) == 4
+
+
+def test_shards_are_trained_on_in_place(here: Path, in_process: Any) -> None:
+    assert in_process("pack", "pairs.jsonl", "-o", "packed", "--max-count", "10").code == 0
+    words = ["train", "packed", *MICRO, "--steps", "6"]
+    done = in_process(*words, "--eval", "pairs.jsonl", "-o", "run/")
+    assert done.code == 0, done.stderr
+    assert card(here / "run")["data"]["pairs"] == 24
+    assert json.loads(done.stdout)["eval"]["n"] == 24
+    assert in_process(*words, "-o", "again/").code == 0
+    assert [line for line in metrics(here / "run") if "loss" in line] == metrics(here / "again")
+
+
+@pytest.fixture
+def stopped(here: Path, in_process: Any) -> Path:
+    """A run that was stopped."""
+    run = here / "run"
+    watcher = at_step(run, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert in_process(*TRAIN, "--steps", "300", "-o", "run/").code == 143
+    watcher.join()
+    return run
+
+
+def test_another_run_is_not_gone_on_with(stopped: Path, here: Path, in_process: Any) -> None:
+    resumed = [*TRAIN, "--steps", "300", "-o", "run/", "--resume"]
+    other = in_process(*resumed, "--batch-size", "12", "--seed", "3")
+    assert other.code == 1
+    assert "batch_size is 12, and was 8" in other.stderr and "seed is 3, and was 0" in other.stderr
+    longer = in_process(*TRAIN, "--steps", "301", "-o", "run/", "--resume")
+    assert longer.code == 1 and "steps is 301, and was 300" in longer.stderr
+    assert "--model ./run/checkpoints/step-" in longer.stderr
+    fewer = in_process(*resumed, "--limit", "20")
+    assert fewer.code == 1 and "the pairs are other ones" in fewer.stderr
+    before = sorted(path.name for path in stopped.rglob("*"))
+    assert before == sorted(path.name for path in stopped.rglob("*")), "a refusal changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda at: (at / "training.json").write_text("{"), "training.json"),
+        (lambda at: (at / "training.json").unlink(), "training.json"),
+        (lambda at: (at / "training.safetensors").write_bytes(b"\x80\x04pickled"), "training.safetensors"),
+        (lambda at: save_file({"student:no": torch.zeros(2)}, at / "training.safetensors"), "does not fit"),
+        (lambda at: save_file({"other": torch.zeros(2)}, at / "training.safetensors"), "does not fit"),
+        (lambda at: _change(at, lambda said: said["reached"].update(positions=[])), "positions"),
+        (lambda at: _change(at, lambda said: said["reached"].update(positions=[-5])), "positions"),
+        (lambda at: _change(at, lambda said: said.update(format=9)), "format 9"),
+        (lambda at: _reshape(at), "does not fit"),
+    ],
+)
+def test_a_checkpoint_that_is_none(stopped: Path, in_process: Any, harm: Callable[[Path], Any], said: str) -> None:
+    (checkpoint,) = (stopped / "checkpoints").iterdir()
+    harm(checkpoint)
+    done = in_process(*TRAIN, "--steps", "300", "-o", "run/", "--resume")
+    assert done.code == 1
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("clipkit train: ") and said in first
+    assert all(line.startswith("hint: ") for line in rest)
+
+
+def _change(at: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    said = json.loads((at / "training.json").read_text())
+    change(said)
+    (at / "training.json").write_text(json.dumps(said))
+
+
+def _reshape(at: Path) -> None:
+    held = load_file(at / "training.safetensors")
+    name = next(name for name in held if name.startswith("optimizer:") and held[name].ndim == 2)
+    save_file(held | {name: held[name][:1].clone()}, at / "training.safetensors")
+
+
+REFUSED = [
+    ([], 2, "where is the run to be written?"),
+    (["-o", "run/", "--steps", "3", "--epochs", "2"], 2, "--steps and --epochs both say how long"),
+    (["-o", "run/", "--lock-image", "--lock-text"], 2, "leave nothing to train"),
+    (["-o", "run/", "--ema", "1"], 2, "--ema 1: a decay lies between 0 and 1"),
+    (["-o", "run/", "--loss", "clap"], 2, "clap"),
+    (["-o", "run/", "--set", "temperature=2"], 2, "clip has no parameter 'temperature'"),
+    (["-o", "run/", "--texts", "original"], 2, "--texts takes SOURCE=WEIGHT"),
+    (["-o", "run/", "--texts", "original=0"], 2, "every weight is 0"),
+    (["-o", "run/", "--prefix", "coca"], 2, "--prefix takes SOURCE=WORDS"),
+    (["-o", "run/", "--batch-size", "25"], 1, "there are 24 pairs: less than one batch of 25"),
+    (["-o", "run/", "--steps", "5", "--warmup", "5"], 2, "--warmup 5: the run has 5 steps"),
+    (["-o", "run/", "--limit", "1"], 1, "one pair"),
+    (["-o", "run/", "--limit", "0"], 1, "there is nothing to train on"),
+    (["-o", "run/", "--shard", "1/2"], 2, "--shard"),
+    (["-o", "run/", "--retry-failed"], 2, "--retry-failed"),
+    (["-o", "no/such/run/"], 2, "there is no folder"),
+    (["-o", "red-bar.png"], 2, "is a file"),
+    (["-o", "micro"], 2, "is no run of clipkit train"),
+    (["-o", "micro", "--restart"], 2, "is no run of clipkit train"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), REFUSED, ids=[" ".join(words) for words, _, _ in REFUSED])
+def test_refusals(here: Path, in_process: Any, words: list[str], code: int, said: str) -> None:
+    done = in_process("train", "pairs.jsonl", "--model", "./micro/", *words)
+    first, *rest = done.stderr.splitlines()
+    assert (done.code, done.stdout) == (code, ""), done.stderr
+    assert first.startswith("clipkit train: ") and said in first
+    assert all(line.startswith("hint: ") for line in rest)
+    assert not (here / "run").exists()
+
+
+@pytest.mark.parametrize("model", ["lite", "tiny-ViT-65", "ViT-B-32:nope"])
+def test_models_that_cannot_be_trained(here: Path, in_process: Any, model: str) -> None:
+    done = in_process("train", "pairs.jsonl", "--model", model, "-o", "run/")
+    assert done.code == 2 and not (here / "run").exists()
+
+
+def test_a_bare_architecture_has_nothing_to_lock(here: Path, in_process: Any) -> None:
+    done = in_process("train", "pairs.jsonl", "--model", "tiny-ViT-64", "--lora", "4", "-o", "run/")
+    assert done.code == 2 and "--lora keeps weights as they are" in done.stderr
