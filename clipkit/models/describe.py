@@ -15,6 +15,8 @@ from clipkit.models.names import LITE, ModelName, parse
 def available(wanted: str | None = None) -> Iterator[dict[str, Any]]:
     """Models by name: id, backend, cached (on this machine), source. `wanted`: a glob, or part of a name, in any case.
 
+    clipkit's own small architectures are among them, which have no weights: `clipkit train` gives them some.
+
     A folder (with a `/`) stands for itself. Left out are pairs of open_clip's that `load` refuses because the weights
     were trained with another activation: the same weights are listed with the architecture that has it.
     """
@@ -22,7 +24,7 @@ def available(wanted: str | None = None) -> Iterator[dict[str, Any]]:
         name = parse(wanted)
         yield {"id": name.given, "backend": _backend(name), "cached": True, "source": str(name.path)}
         return
-    rows = [{"id": LITE, "backend": "lite", "cached": True, "source": "the package"}, *_published()]
+    rows = [{"id": LITE, "backend": "lite", "cached": True, "source": "the package"}, *_untrained(), *_published()]
     yield from (row for row in rows if wanted is None or _matches(row["id"], wanted))
 
 
@@ -46,6 +48,12 @@ def describe(name: str) -> dict[str, Any]:
     if parsed.kind == "onnx":
         return about | _exported(parsed) | {"cached": True, "source": str(parsed.path)}
     return about | _open_clip(parsed)
+
+
+def _untrained() -> Iterator[dict[str, Any]]:
+    for arch in listing.architectures():
+        if arch in listing.tiny():
+            yield {"id": arch, "backend": "open_clip", "cached": False, "source": "for training; no weights"}
 
 
 def _published() -> Iterator[dict[str, Any]]:

@@ -72,6 +72,11 @@ def configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(files, key=lambda path: _natural(path.stem))}
 
 
+def tiny() -> list[str]:
+    """The names of clipkit's own small architectures."""
+    return [path.stem for path in TINY.glob("*.json")]
+
+
 def architectures() -> list[str]:
     """The names of open_clip's architectures; [] without open_clip."""
     return list(configs()) if installed() else []

@@ -107,7 +107,7 @@ def test_every_published_name_can_be_asked_for() -> None:
     """Each pair that is listed passes the activation guard, and no published weights are lost to it."""
     from clipkit.models.describe import available, describe
 
-    rows = [row for row in available() if row["backend"] == "open_clip"]
+    rows = [row for row in available() if row["backend"] == "open_clip" and row["id"] not in listing.tiny()]
     for row in rows:
         assert describe(row["id"])["dim"] > 0
     everywhere = {
