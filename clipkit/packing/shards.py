@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from clipkit.packing.samples import Sample
+from clipkit.stream.captions import is_negative
 from clipkit.stream.record import Record, encode_json
 
 _BUFFER = 1 << 20
@@ -165,7 +166,9 @@ class _Coco:
         captions = [sample.text] if sample.text is not None else []
         texts = record.get("texts")
         if isinstance(texts, list):
-            told = [entry.get("text") if isinstance(entry, dict) else entry for entry in texts]
+            told = [
+                entry.get("text") if isinstance(entry, dict) else entry for entry in texts if not is_negative(entry)
+            ]
             captions = list(dict.fromkeys([*captions, *(text for text in told if isinstance(text, str))]))
         for name in ("id", "text", "texts"):
             if name in record:

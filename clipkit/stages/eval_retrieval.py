@@ -13,6 +13,7 @@ from clipkit.evaluation.measured import Measured
 from clipkit.evaluation.retrieval import LOWER, Gallery, Places, Recalls, folded, search
 from clipkit.stages.eval_samples import Sample, Samples
 from clipkit.stages.eval_texts import EvaluatingTexts, caption
+from clipkit.stream.captions import is_negative
 from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.hashing import ticket
 from clipkit.stream.record import Record
@@ -189,11 +190,12 @@ class Library:
 
 
 def captions_of(record: Record) -> list[str]:
-    """All of `texts`, else `text`, without those that are blank. Raises RecordError where none is left."""
+    """All of `texts`, else `text`, without those that are blank or negative. Raises RecordError where none is left."""
     listed = record.get("texts")
     if listed is not None and not isinstance(listed, list):
         raise RecordError("bad-field", "field 'texts' is not a list", "expected texts, or objects with a 'text'")
-    found = [caption(value) for value in listed or [record.get("text")]]
+    meant = [value for value in listed or () if not is_negative(value)]
+    found = [caption(value) for value in meant or [record.get("text")]]
     if listed is None and record.get("text") is None:
         raise RecordError("missing-field", "no field 'texts' or 'text'", mapping_hint(["text"], record))
     texts = [text for text in found if text is not None]

@@ -269,8 +269,7 @@ class Recaption(Stage):
         if texts != record.get("texts"):
             record.add("texts", texts, maker)
         if text != record.get("text"):
-            written = any(text == caption.text for caption in new)
-            if written:
+            if any(text == caption.text for caption in new if not caption.negative):
                 record.add("text", text, maker)
             else:  # it was there before: its maker isn't this run, and may be none
                 record["text"] = text

@@ -126,6 +126,8 @@ def _texts(value: Any) -> str | None:
             return f"[{index}].text: {_expected('a string', entry.get('text'))}"
         if not isinstance(entry.get("source", ""), str):
             return f"[{index}].source: {_expected('a string', entry['source'])}"
+        if not isinstance(entry.get("negative"), bool | None):
+            return f"[{index}].negative: {_expected('true or false', entry['negative'])}"
     return None
 
 

@@ -12,7 +12,7 @@ import pytest
 from clipkit.api import run
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.features.embedder import open_embedder
-from clipkit.stages.eval_retrieval import EvalRetrieval
+from clipkit.stages.eval_retrieval import EvalRetrieval, captions_of
 from clipkit.stream.record import Record
 from tests.methods.scorers.scoring import smooth
 
@@ -40,6 +40,14 @@ def measured(given: list[dict[str, Any]], photos: Path, **config: Any) -> dict[s
     stage = EvalRetrieval({"resamples": 100, **config}, {"root": str(photos)})
     (found,) = list(run(stage, [dict(record) for record in given], workers=2, on_error="keep"))
     return found.to_dict()
+
+
+def test_negative_captions_are_none() -> None:
+    negative = {"text": "no dog", "negative": True}
+    assert captions_of(Record({"texts": ["a", negative, {"text": "b"}]})) == ["a", "b"]
+    assert captions_of(Record({"text": "a", "texts": [negative]})) == ["a"]
+    with pytest.raises(RecordError, match="none of its captions"):
+        captions_of(Record({"texts": [negative]}))
 
 
 def values(found: dict[str, Any]) -> dict[str, float | None]:

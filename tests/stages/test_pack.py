@@ -495,8 +495,9 @@ def test_a_folder_reads_back(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_coco_reads_back(pictures: Path, tmp_path: Path) -> None:
+    no = {"text": "not so", "negative": True}
     rows = [
-        {"id": "17", "image": "0.jpg", "width": 32, "text": "one", "texts": [{"text": "one"}, "two", None]},
+        {"id": "17", "image": "0.jpg", "width": 32, "text": "one", "texts": [{"text": "one"}, "two", None, no]},
         {"id": "4", "image": "1.jpg", "text": "three"},
     ]
     pack([json.dumps(row).encode() for row in rows], tmp_path / "pack", pictures, Layout("coco"))

@@ -9,6 +9,7 @@ from typing import Any
 from clipkit.errors import RecordError
 from clipkit.methods.balancers.entries import Entries
 from clipkit.methods.balancers.rows import LANGUAGE_BYTES, pack, sample_ticket
+from clipkit.stream.captions import is_negative
 from clipkit.stream.fieldnames import mapping_hint, missing_field
 from clipkit.stream.hashing import name_of, share
 from clipkit.stream.record import Record
@@ -17,7 +18,10 @@ _LANGUAGE = re.compile(f"[A-Za-z0-9_-]{{1,{LANGUAGE_BYTES}}}")
 
 
 def captions_of(record: Record, per: str | None) -> list[str]:
-    """The captions that count: `text` alone, or with `per` all of `texts`, before them a `text` that is not there."""
+    """The captions that count: `text` alone, or with `per` all of `texts`, before them a `text` that is not there.
+
+    Negative ones are no captions.
+    """
     text = record.get("text")
     if text is not None and not isinstance(text, str):
         raise RecordError("bad-field", "field 'text' is not a text")
@@ -30,7 +34,7 @@ def captions_of(record: Record, per: str | None) -> list[str]:
         if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
             hint = """make them objects first: jq -c '.texts |= map({text: .})'"""
         raise RecordError("bad-field", "field 'texts' is not a list of objects with a 'text'", hint)
-    found = [one["text"] for one in listed or ()]
+    found = [one["text"] for one in listed or () if not is_negative(one)]
     return found if text is None or text in found else [text, *found]
 
 

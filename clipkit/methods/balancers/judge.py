@@ -10,6 +10,7 @@ from clipkit.errors import UsageError
 from clipkit.methods.balancers.captions import captions_of
 from clipkit.methods.balancers.counts import Counts
 from clipkit.methods.balancers.metaclip import Limits, drawn, keep_probability, limits_of, solve, tail_mass
+from clipkit.stream.captions import is_negative
 from clipkit.stream.hashing import name_of
 from clipkit.stream.record import Record
 from clipkit.stream.stage import Drop, Outcome
@@ -63,10 +64,12 @@ class Judge:
     def _write(self, record: Record, passing: list[int]) -> None:
         """Leave the captions that passed; where all did, the record is as it came."""
         texts = captions_of(record, self.config["per"])
-        added = len(texts) - len(record.get("texts") or ())  # a `text` before the list
+        listed = record.get("texts") or []
+        places = [place for place, entry in enumerate(listed) if not is_negative(entry)]
+        added = len(texts) - len(places)  # a `text` before the list
         if self.config["per"] == "text" and len(passing) < len(texts) and record.get("texts") is not None:
-            left = [record["texts"][n - added] for n in passing if n >= added]
-            record.add("texts", left, self._via)
+            gone = set(places) - {places[n - added] for n in passing if n >= added}
+            record.add("texts", [entry for place, entry in enumerate(listed) if place not in gone], self._via)
         kept = [texts[n] for n in passing]
         if record.get("text") not in kept:
             record.add("text", kept[0], self._via)
