@@ -18,7 +18,7 @@ from clipkit.stream.stage import Row as Remembered
 from clipkit.stream.whole import WholeStage
 from clipkit.training import evaluating, planning, watch
 from clipkit.training.examples import RecordExamples, row_of
-from clipkit.training.folder import RunFolder
+from clipkit.training.folder import RunFolder, typed
 from clipkit.training.shards import Shard, ShardExamples, shard_of
 
 if TYPE_CHECKING:
@@ -225,11 +225,19 @@ class Train(WholeStage):
             "model": self.config["model"],
             "steps": session.reached.step,
             "samples": session.reached.step * settings.batch_size,
-            "loss": round(session.loss, _DIGITS),
+            "loss": None if session.loss is None else round(session.loss, _DIGITS),
             "eval": session.figures,
             "best": session.reached.best,
             "failed": dict(sorted(Counter(session.reached.failed.values()).items())),
         }
+
+    @property
+    def results(self) -> list[str]:
+        if self._session is None or self._folder is None:
+            return []
+        figures = self._session.figures or {}
+        lines = [f"  {name} {value:.3f}" for name, value in figures.items() if name != "n"]
+        return [*lines, f"  the model: --model {typed(self._folder.model)}"]
 
     @property
     def notices(self) -> list[str]:

@@ -48,7 +48,7 @@ class RunFolder:
         if restart or (resume and not card.get("finished")):
             return
         if card.get("finished"):
-            hint = f"--restart begins anew, and --model {_typed(self.model)} goes on from its model into another -o"
+            hint = f"--restart begins anew, and --model {typed(self.model)} goes on from its model into another -o"
             raise ClipkitError(f"the run in {self.path} is finished", hint)
         raise ClipkitError(f"an unfinished run is in {self.path}", "--resume goes on with it, --restart begins anew")
 
@@ -89,7 +89,7 @@ class RunFolder:
             return None
         found = checkpoints.described(path)
         if different := found.origin.differs(origin):
-            hint = f"go on as it began, or --restart, or begin another run from its model: --model {_typed(path)}"
+            hint = f"go on as it began, or --restart, or begin another run from its model: --model {typed(path)}"
             raise ClipkitError(f"the run in {self.path} is another one: {'; '.join(different)}", hint)
         return found.reached
 
@@ -115,6 +115,6 @@ class RunFolder:
         checkpoints.save(self.model, lambda: trainer.student.encoder.save_state(self.model, trainer.weights()))
 
 
-def _typed(path: Path) -> str:
+def typed(path: Path) -> str:
     """A folder as `--model` takes it."""
     return f"{path}/" if path.is_absolute() else f"./{path}/"

@@ -60,7 +60,7 @@ class Session:
     say: Callable[[str], None]
     reached: Reached = field(default_factory=lambda: Reached(0, []))
     figures: dict[str, Any] | None = None
-    loss: float = float("nan")
+    loss: float | None = None
     notices: list[str] = field(default_factory=list)
     _metrics: Metrics | None = None
     _board: Board | None = None
@@ -205,6 +205,7 @@ class Session:
         identity = self.trainer.student.encoder.identity
         trained = replace(identity, weights=weights_digest(self.trainer.weights())).digest
         came = card.reached(self.reached, self.origin.settings, folder.metrics)
+        self.loss = came["loss"]["last"]  # also where no step was left to do
         done = self._card | {"finished": True, "trained": {"digest": trained}} | came
         if not card.draw(done, folder.metrics, folder.plot):
             self.notices.append("no loss.svg: it needs matplotlib (pip install 'clipkit[plots]')")
