@@ -163,3 +163,9 @@ def test_a_scale_that_stays() -> None:
     assert float(learns.scale) == pytest.approx(30)
     assert "logit_scale" not in learns.parameters()
     assert "logit_scale" in made("clip", "small").parameters()
+
+
+def test_a_new_coca_model_is_random_all_over() -> None:
+    """open_clip leaves the decoder's projection to whatever was in that memory."""
+    projection = encoder("small-coca").module().text_decoder.text_projection  # type: ignore[union-attr]
+    assert float(projection.detach().std()) == pytest.approx(32**-0.5, rel=0.1)  # type: ignore[operator]
