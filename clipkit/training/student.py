@@ -129,7 +129,7 @@ class Student:
         if loss.decodes and not hasattr(model, "text_decoder"):
             raise UsageError(
                 f"{loss.name} trains what a model says of a picture, and {name} has no decoder",
-                "take a CoCa model: clipkit models --search coca",
+                "take a CoCa model: clipkit models coca",
             )
         if loss.needs_bias and getattr(model, "logit_bias", None) is None:
             raise UsageError(
