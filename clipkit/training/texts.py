@@ -72,7 +72,7 @@ class Texts:
         captions = example.captions
         if self._weights:
             drawn = self._some(example, epoch, captions, self._shares(captions), "caption")
-            return [_or_original(caption, captions) for caption in drawn[: self._many]]
+            return list(dict.fromkeys(_or_original(caption, captions) for caption in drawn))[: self._many]
         if self._many == 1 or len(captions) <= 1:
             return list(captions[:1])
         others = captions[1:]

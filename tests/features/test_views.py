@@ -178,6 +178,19 @@ def test_pictures_of_any_shape_have_views(size: tuple[int, int]) -> None:
         assert made.size == (12, 8) and made.getcolors() == [(96, (10, 20, 30))]
 
 
+def test_a_view_that_may_not_be_mirrored_is_else_the_same() -> None:
+    picture = decode(jpeg((60, 40)))
+    turned = 0
+    for number in range(1, 30):
+        either = augmented("a", number, 0, (16, 16))
+        plain = augmented("a", number, 0, (16, 16), mirrors=False)
+        assert either.key.replace("/mirrored", "") == plain.key
+        made = either.make(picture)
+        turned += "mirrored" in either.key
+        assert plain.make(picture) == (ImageOps.mirror(made) if "mirrored" in either.key else made)
+    assert 5 < turned < 25
+
+
 def test_the_models_preprocessing_only_normalises_an_augmented_view() -> None:
     made = augmented("a", 1, 0, PREPROCESS.size).make(decode(jpeg((300, 200))))
     level = np.asarray(made, np.float32).transpose(2, 0, 1) / 255

@@ -67,6 +67,12 @@ def test_a_rewrite_of_one_word_gives_way_to_the_original() -> None:
     assert fits(found["dog"], 2 / 3, 4000)
 
 
+def test_an_original_that_stands_for_several_rewrites_is_shown_once() -> None:
+    captions = [Caption("dog", "original"), Caption("Sure!", "laclip/0"), Caption("Yes.", "laclip/1")]
+    texts = Texts(Settings(weights={"original": 1, "laclip": 2}), many=3)
+    assert all(texts.shown(example("a", captions), epoch).texts == ["dog"] for epoch in range(20))
+
+
 def test_an_original_of_one_word_is_shown() -> None:
     assert Texts(Settings(weights={"original": 1})).shown(example("a", [Caption("dog", "original")]), 0).texts == [
         "dog"
