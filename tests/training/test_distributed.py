@@ -11,11 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from clipkit.training.distributed import Alone, launched, processes
+from tests.conftest import Runner
 from tests.training.ranks import CASES
 
 ROOT = Path(__file__).parents[2]
+
+
+TRAIN = ["train", "pairs.jsonl", "--model", "tiny-ViT-32", "--steps", "3", "--batch-size", "6", "--device", "cpu"]
 
 
 def torchrun(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -73,3 +79,25 @@ def test_all_stop_together(said: Any) -> None:
     assert apart < 1e-6
     step, names, finite = said["broken"]
     assert (step, names, finite) == (1, [f"n{number}" for number in range(6)], True)
+
+
+@pytest.mark.slow
+def test_the_verb(tmp_path: Path, clipkit: Runner) -> None:
+    """torchrun -m clipkit train: one line on stdout, and weights that are close to those of one process."""
+    for number in range(12):
+        shade = (number * 20, 255 - number * 20, (number * 70) % 256)
+        Image.new("RGB", (32, 32), shade).save(tmp_path / f"{number}.png")
+    records = [{"id": f"p{number}", "image": f"{number}.png", "text": f"a picture {number}"} for number in range(12)]
+    (tmp_path / "pairs.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, records)))
+    alone = clipkit(*TRAIN, "-o", "one", cwd=tmp_path)
+    assert alone.code == 0, alone.stderr
+    together = torchrun("clipkit", *TRAIN, "-o", "two", cwd=tmp_path)
+    assert not together.returncode, together.stderr
+    said = msgspec.json.decode(together.stdout)
+    assert said["steps"] == 3
+    assert said["loss"] == pytest.approx(msgspec.json.decode(alone.stdout)["loss"], abs=1e-4)
+    mine, theirs = (load_file(tmp_path / run / "model" / "open_clip_model.safetensors") for run in ("one", "two"))
+    assert mine.keys() == theirs.keys()
+    assert max(float((value - theirs[name]).abs().max()) for name, value in mine.items()) < 2e-4
+    names = [{path.name for path in (tmp_path / run).iterdir()} for run in ("one", "two")]
+    assert names[0] == names[1]
