@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import fields
@@ -23,9 +24,10 @@ from clipkit.images.transform import apply
 from clipkit.models.base import Preprocess
 from clipkit.stream.record import Record
 from clipkit.stream.spool import Rows
-from clipkit.training.examples import RecordExamples, row_of
+from clipkit.training.examples import Examples, RecordExamples, row_of
 from clipkit.training.loader import Batch, Loader
 from clipkit.training.settings import Settings
+from clipkit.training.shards import ShardExamples, shard_of, shard_records
 from tests.training.students import encoder
 
 COUNT = 40
@@ -57,7 +59,7 @@ def examples(rows: Rows, folder: Path, count: int = COUNT, **more: Any) -> Recor
     return RecordExamples(rows, Opener(folder), 0)
 
 
-def batches(made: RecordExamples, count: int, settings: Settings = Settings(), **options: Any) -> list[Batch]:
+def batches(made: Examples, count: int, settings: Settings = Settings(), **options: Any) -> list[Batch]:
     loader = Loader(made, encoder(), settings, **{"size": 8, **options})
     try:
         return list(islice(loader, count))
@@ -131,6 +133,23 @@ def test_from_any_batch_on_it_goes_as_it_would_have_gone(open_rows: Rows, pictur
     for done in (1, 5, 9):
         rest = batches(made, 12 - done, settings, first=whole[done - 1].after)
         assert all(equal(one, other) for one, other in zip(whole[done:], rest, strict=True))
+
+
+def test_batches_of_shards_go_on_as_they_would_have_gone(pictures: Path) -> None:
+    for number in range(2):
+        with tarfile.open(pictures / f"{number}.tar", "w") as tar:
+            for path in sorted(pictures.glob(f"{number}*.[jp]*")):
+                (pictures / f"{path.stem}.txt").write_text(f"picture {path.stem}")
+                tar.add(path, path.name)
+                tar.add(pictures / f"{path.stem}.txt", f"{path.stem}.txt")
+    shards = [shard_of(record) for record in shard_records([str(pictures / "0.tar"), str(pictures / "1.tar")])]
+    made = ShardExamples(shards, Opener(), 0)
+    settings = Settings(steps=100, batch_size=4)
+    whole = batches(made, 9, settings, size=4)
+    for done in (1, 4):
+        rest = batches(made, 9 - done, settings, size=4, first=whole[done - 1].after)
+        assert all(equal(one, other) for one, other in zip(whole[done:], rest, strict=True))
+    assert {batch.texts[0].startswith("picture ") for batch in whole} == {True}
 
 
 def test_kept_pictures_and_threads_change_nothing(
