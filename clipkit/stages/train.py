@@ -258,6 +258,7 @@ def _has_weights(model: str) -> bool:
     from clipkit.models import listing
     from clipkit.models.names import parse
 
+    listing.package("training")
     if model in listing.architectures():
         return False
     if parse(model).kind in ("lite", "onnx"):
