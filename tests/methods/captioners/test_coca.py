@@ -20,24 +20,42 @@ pytest.importorskip("open_clip")
 
 from clipkit.methods.captioners.generation import Decoder, Limits  # noqa: E402
 
-A, ON, CAT = 320, 525, 2368  # words
+SMALL = talking.FEW_WORDS
 # What open_clip 3.3.0 generates with transformers 4.46.3, the end and what follows cut off: each row an image.
-LONG = [CAT, *[A] * 11, ON, *[A] * 15]
 OPEN_CLIP = {
-    (2, 30, 5): [[CAT, *[A] * 10, ON]] * 5,  # also with its defaults, 6 beams in 3 groups
-    (4, 30, 5): [LONG, [CAT, *[A] * 10, ON], LONG, [CAT, *[A] * 11, ON, *[A] * 10, ON], LONG],
-    (6, 12, 3): [[CAT, *[A] * 10], [CAT, *[A] * 9], *[[CAT, *[A] * 10]] * 3],
-}
+    (2, 20, 5): [  # also with its defaults, 6 beams in 3 groups
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 65, 21, 65, 21, 21, 54, 21, 54],
+        [54, 21, 65, 21, 21, 54],
+        [21, 65, 21, 65, 54, 21],
+        [21, 65, 54, 21, 21, 21, 21, 21, 43, 21, 21, 21, 21, 21, 21, 65, 21, 21, 21],
+        [21, 54, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21],
+    ],
+    (4, 16, 5): [
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 65, 21, 65, 21, 65],
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 65, 21, 65, 21, 65],
+        [21, 43, 54, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21, 21],
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 65, 21, 65, 21, 21],
+        [21, 65, 54, 21, 21, 54, 65, 21, 65, 21, 65, 21, 65, 21, 21],
+    ],
+    (6, 12, 3): [
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 43],
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 65],
+        [21, 43, 54, 21, 21, 21, 21, 21, 21, 21, 21],
+        [21, 65, 54, 21, 21, 21, 21, 21, 43, 21, 21],
+        [21, 65, 54, 21, 21, 21, 21, 21, 65, 21, 21],
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     talking.register(tmp_path_factory.mktemp("config"))
-    return talking.make()
+    torch.set_num_threads(1)  # several wait for each other at every one of so small steps
+    return talking.make(SMALL)
 
 
 def decoder(model: Any, most: int = 30, least: int = 5, batch: int = 4) -> Decoder:
-    limits = Limits(49406, talking.END, least, most)
+    limits = Limits(talking.start(SMALL), talking.end(SMALL), least, most)
     return Decoder(model, limits, device="cpu", dtype=torch.float32, batch=batch)
 
 
@@ -76,9 +94,15 @@ def test_nucleus_is_that_of_open_clip(
 
         monkeypatch.setattr(coca_model.torch, "multinomial", drawn)
         ids = model.generate(
-            torch.from_numpy(image), generation_type="top_p", top_p=top_p, temperature=temperature, seq_len=9
+            torch.from_numpy(image),
+            generation_type="top_p",
+            top_p=top_p,
+            temperature=temperature,
+            seq_len=9,
+            sot_token_id=talking.start(SMALL),
+            eos_token_id=talking.end(SMALL),
         )[0].tolist()
-        expected = ids[1 : ids.index(talking.END)]
+        expected = ids[1 : ids.index(talking.end(SMALL))]
         draws = [functools.partial(uniform, row)]
         assert decoder(model, most=9, batch=1).nucleus(image, draws, top_p, temperature) == [expected]
 
@@ -97,7 +121,7 @@ def test_no_answer_depends_on_the_batch(model: Any) -> None:
 
 @pytest.fixture(scope="module")
 def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model, as open_clip writes it, and three pictures."""
+    """A folder with a model of CLIP's vocabulary, as open_clip writes it, and three pictures."""
     from clipkit.models import load
 
     folder = tmp_path_factory.mktemp("coca")
@@ -111,10 +135,10 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_through_the_verb(folder: Path, clipkit: Any) -> None:
+def test_through_the_verb(folder: Path, in_process: Any) -> None:
     words = ["recaption", "in.jsonl", "--method", "coca", "--model", "./talker", "--set", "generation=nucleus"]
-    words += ["--set", "count=2", "--set", "max_tokens=6", "--seed", "3", "-q", "--no-cache"]
-    done = clipkit(*words, cwd=folder)
+    words += ["--set", "count=2", "--set", "max_tokens=6", "--seed", "3", "--batch-size", "2", "-q", "--no-cache"]
+    done = in_process(*words, cwd=folder)
     assert done.code == 0, done.stderr
     records = [json.loads(line) for line in done.lines]
     for record in records:
@@ -123,7 +147,7 @@ def test_through_the_verb(folder: Path, clipkit: Any) -> None:
         assert 1 <= len(new) <= 2 and record["text"] == new[0]["text"]
         assert {entry["source"] for entry in new} == {"coca"} and {entry["seed"] for entry in new} == {3}
         assert record["via"]["text"] == f"recaption/coca/{new[0]['model']}"
-    alone = clipkit(*words, "--limit", "1", "--workers", "1", cwd=folder)
+    alone = in_process(*words, "--limit", "1", "--workers", "1", cwd=folder)
     assert alone.lines == done.lines[:1]
 
 

@@ -94,9 +94,9 @@ def test_neither_order_nor_company_matters(folder: Path) -> None:
     assert captioner.identity.startswith("tiny@") and len(captioner.identity) == len("tiny@") + 12
 
 
-def test_through_the_verb(folder: Path, tmp_path: Path, clipkit: Any) -> None:
+def test_through_the_verb(folder: Path, tmp_path: Path, in_process: Any) -> None:
     (tmp_path / "a.png").write_bytes(request_of(1).data())  # type: ignore[misc]
-    done = clipkit("recaption", "a.png", "--method", "hf", "--set", f"repo={folder}", "--set", "max_tokens=6", "-q")
+    done = in_process("recaption", "a.png", "--method", "hf", "--set", f"repo={folder}", "--set", "max_tokens=6", "-q")
     assert done.code == 0, done.stderr
     (record,) = map(json.loads, done.lines)
     assert record["texts"][0] == {"text": record["text"], "source": "hf", "model": record["texts"][0]["model"]}
