@@ -14,7 +14,7 @@ class Settings:
     chunk: pairs that go through the model at once, each process (gradient caching); None: its whole share.
 
     steps: optimizer steps of the whole run. lr: the peak, reached after `warmup` steps, then `schedule`.
-    layer_decay: each layer's rate is that of the one above it times this. clip_norm: of the gradient, None for no limit.
+    layer_decay: each layer's rate is that of the one above it times this. clip_norm: of the gradient; None: no limit.
     ema: decay of the averaged weights, which are then what is saved and measured. precision: f32, bf16 or f16.
     teacher: the model that a loss learns from, by name. weights: source of a caption -> how often it is drawn, of those
     an image has; {} is the caption in use alone.

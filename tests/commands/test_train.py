@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 24 pairs, and a small model whose weights are random."""
     made = tmp_path_factory.mktemp("train")
     write(made / "pairs.jsonl", paint(made))
-    encoder("small").save_model(made / "micro")
+    encoder("small-all-words").save_model(made / "micro")
     return made
 
 

@@ -18,7 +18,7 @@ from clipkit.training.distributed import Alone
 from clipkit.training.settings import Settings
 from clipkit.training.student import Student
 from clipkit.training.text_tower import encode_texts
-from tests.training.students import TEXTS, batch, encoder, student
+from tests.training.students import TEXTS, WORDS, batch, encoder, student
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +45,7 @@ def test_what_is_behind_the_longest_caption_is_not_computed(arch: str, pooled: s
     if pooled == "eos":  # as in models whose end is not the largest token
         name = "text_" if tower is model else ""
         setattr(tower, f"{name}pool_type", "eos")
-        setattr(tower, f"{name}eos_id", 49407)
+        setattr(tower, f"{name}eos_id", WORDS - 1)
     tokens = encoder(arch).tokenize(TEXTS)
     seen = []
     tower.ln_final.register_forward_hook(lambda _, args, __: seen.append(args[0].shape[1]))
