@@ -67,6 +67,7 @@ class Client:
         self._flying: set[Future[Any]] = set()
         self._stopped = False
         self._over: ClipkitError | None = None  # what ended the run
+        self._under_way = 0  # records that were begun and lack answers
         self._met = False  # something answered
         self._pause_until = 0.0  # by the loop's clock
         self._loop = asyncio.new_event_loop()
@@ -138,6 +139,8 @@ class Client:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         self._turns = asyncio.Semaphore(self.settings.concurrency)
+        self._idle = asyncio.Event()  # no record is under way
+        self._idle.set()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -156,7 +159,12 @@ class Client:
 
     async def _answers(self, asks: Sequence[Ask]) -> list[Answer | RecordError]:
         group = _Group()
-        return await asyncio.gather(*(self._answer(ask, group) for ask in asks))
+        try:
+            return await asyncio.gather(*(self._answer(ask, group) for ask in asks))
+        finally:
+            self._under_way -= group.begun
+            if not self._under_way:
+                self._idle.set()
 
     async def _answer(self, ask: Ask, group: _Group) -> Answer | RecordError:
         try:
@@ -164,7 +172,9 @@ class Client:
         except RecordError as error:
             return error
         except BudgetSpent:
-            raise
+            await self._idle.wait()
+            message = f"the budget of {self.settings.max_tokens_total:,} tokens is spent: {self.tally.said}"
+            raise BudgetSpent(message, "with -o FILE, --resume goes on, under a budget of its own") from None
         except ClipkitError as error:
             self._over = error
             raise
@@ -190,10 +200,13 @@ class Client:
         if self._over is not None:
             raise self._over
         budget = self.settings.max_tokens_total
-        if not group.begun and budget is not None and self.tally.spent >= budget:
-            message = f"the budget of {budget:,} tokens is spent: {self.tally.said}"
-            raise BudgetSpent(message, "with -o FILE, --resume goes on, under a budget of its own")
+        if group.begun:
+            return
+        if budget is not None and self.tally.spent >= budget:
+            raise BudgetSpent("the budget is spent")
         group.begun = True
+        self._under_way += 1
+        self._idle.clear()
 
     def _settle(self, failure: Failure, tries: int) -> None:
         """Return if another try may help, and have all wait for as long as the server asks. Raises."""

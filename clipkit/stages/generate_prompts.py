@@ -47,6 +47,7 @@ class GeneratePrompts(WholeStage):
     verb: ClassVar[str] = "prompts generate"
     defaults: ClassVar[dict[str, Any]] = {"kind": "cupl", "params": {}, "seed": 0, "as_labels": False}
     doing: str = "writing"
+    waits: bool = True
     lanes: int = 1  # it only waits, for one class after the other: what came before an end is in the journal
 
     client: Client | None = None

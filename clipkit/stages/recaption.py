@@ -157,6 +157,7 @@ class Recaption(Stage):
         captioner.setup(self.embedder if captioner.asks_model else None, self.config.get("device") or "auto")
         self.batch_size, self.lanes = captioner.batch_size, captioner.lanes
         if captioner.waits:
+            self.waits = self._margin is None  # with one, pictures would have to be compared after a Ctrl-C
             self.item_bytes += 1 << 20  # an image on its way
             self.read_ahead = max(_IN_HAND, 4 * (captioner.options.get("concurrency") or 0))
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from clipkit.errors import RecordError
+from clipkit.errors import ClipkitError, RecordError
 from clipkit.stream.fieldnames import mapping_hint
 from clipkit.stream.record import Record
-from clipkit.stream.stage import Drop, Outcome, Stage
+from clipkit.stream.stage import Drop, Emit, Outcome, Row, Stage
 
 _READ_AHEAD = 256 << 20  # bytes of prepared items, at most
 _KEPT_BLOCK = 8 << 20  # bytes; a decoded picture, or a batch of a model's inputs, is smaller
@@ -47,11 +47,17 @@ class _Slot:
 
 
 def execute(
-    stage: Stage, items: Iterable[Any], *, workers: int, decide: Callable[[Any], Any] = lambda item: None
+    stage: Stage,
+    items: Iterable[Any],
+    *,
+    workers: int,
+    decide: Callable[[Any], Any] = lambda item: None,
+    late: Callable[[Any, Outcome], None] = lambda item, outcome: None,
 ) -> Generator[tuple[Any, Any], None, None]:
     """Yield `(item, outcome)` for each item, in input order. The stage must be set up.
 
     decide: gives the outcome of an item that the stage need not see (a bad line, one from the journal), else None.
+    late: where a run ends early, is given what a stage that `waits` has of items whose turn does not come any more.
     An inline stage runs record by record in this thread. Others run batches in threads: where a model is on
     the CPU (`stage.lanes` 0) each of `workers` threads prepares and processes whole batches, one core each; where it is
     not, `workers` threads prepare and `stage.lanes` threads process.
@@ -69,7 +75,7 @@ def execute(
             yield item, outcome
     else:
         _keep_freed_memory()
-        yield from _Threaded(stage, items, workers, decide).run()
+        yield from _Threaded(stage, items, workers, decide, late).run()
 
 
 def _restore(record: Record, before: bytes, outcome: Any) -> None:
@@ -102,8 +108,15 @@ def prepare(stage: Stage, record: Record) -> Any:
 
 
 class _Threaded:
-    def __init__(self, stage: Stage, items: Iterable[Any], workers: int, decide: Callable[[Any], Any]) -> None:
-        self.stage, self.items, self.decide = stage, items, decide
+    def __init__(
+        self,
+        stage: Stage,
+        items: Iterable[Any],
+        workers: int,
+        decide: Callable[[Any], Any],
+        late: Callable[[Any, Outcome], None],
+    ) -> None:
+        self.stage, self.items, self.decide, self.late = stage, items, decide, late
         self.together = stage.lanes == 0  # one thread prepares a batch and processes it
         self.lanes = workers if self.together else stage.lanes
         held = max(1, _READ_AHEAD // max(1, stage.item_bytes))  # prepared items that fit
@@ -162,6 +175,8 @@ class _Threaded:
             for pool in (self.prepare_pool, self.lane_pool):
                 if pool:
                     pool.shutdown(wait=True, cancel_futures=True)
+            if self.stage.waits:
+                self._hand_over(window)
 
     def _read(self) -> None:
         try:
@@ -187,6 +202,18 @@ class _Threaded:
             self.events.put(("done", None))
         except BaseException as error:  # a bug or out of memory: not a record's fault
             self.events.put(("crash", error))
+
+    def _hand_over(self, window: Iterable[_Slot]) -> None:
+        """Give away what came of records behind the one that ended the run; errors aside, which may be of that end."""
+        for slot in window:
+            outcome, ready, future = slot.outcome, slot.ready, slot.future
+            if future and not future.cancelled() and future.exception() is None:
+                ready = future.result()
+            if outcome is None and ready is not None:
+                with contextlib.suppress(ClipkitError):
+                    outcome = self._processed([ready])[0]
+            if isinstance(outcome, Record | Drop | Emit | Row):
+                self.late(slot.item, outcome)
 
     def _processed(self, ready: list[Any]) -> list[Outcome]:
         """The outcomes of a batch; one record's error is found by giving each its own call."""

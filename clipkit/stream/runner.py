@@ -177,7 +177,7 @@ class _Run:
     def _loop(self, progress: Progress) -> None:
         workers = self.options.workers or available_cores()
         results: Any = None if self.options.mark else select(self.stage, self.source, self._decide)
-        results = results or execute(self.stage, self.source, workers=workers, decide=self._decide)
+        results = results or execute(self.stage, self.source, workers=workers, decide=self._decide, late=self._late)
         if isinstance(self.stage, WholeStage):  # progress is shown as it reads
             results = second_pass(self.stage, self._first_pass(results, progress), lambda: self._learning(progress))
         last_flush = time.monotonic()
@@ -267,6 +267,13 @@ class _Run:
         self.counts.kept += 1
         for name, line in entry.lines:
             self._write(name, line, item.origin)
+
+    def _late(self, item: Record | BadLine, outcome: Any) -> None:
+        """Journal what a run that ends does not come to write."""
+        key = self.keys.pop(id(item), None)
+        if key is not None and self.journal is not None:
+            with contextlib.suppress(OSError):  # a full disk, which may be why it ends
+                self.journal.append(key, journalled(outcome))
 
     def _write(self, name: str, line: bytes, origin: str) -> None:
         output = self.outputs.get(name)

@@ -57,6 +57,7 @@ class Stage:
     lanes: int = 0  # `process` calls that may run at once; 0 = as many as there are workers (1: one GPU)
     item_bytes: int = 1 << 16  # the most one prepared item holds: the runner bounds read-ahead with it
     read_ahead: int = 0  # records in hand at least, bytes allowing: for a stage that waits more than it computes
+    waits: bool = False  # `process` only waits for what `prepare` began; after `stop` it gives at once what came of it
     steps: tuple[str, ...] = ()  # the reasons it drops for, in their order: people see how many each took
 
     def __init__(self, config: dict[str, Any], runtime: dict[str, Any] | None = None) -> None:

@@ -203,6 +203,14 @@ async def pauses_at(request: Request) -> None:
 
 
 @behaviour
+async def hangs_at(request: Request) -> None:
+    """/hangs_at/TEXT: no answer when that is asked first."""
+    if request.asked.replace(" ", "%20") == request.rest and not request.before:
+        await asyncio.sleep(60)
+    request.say()
+
+
+@behaviour
 async def quota(request: Request) -> None:
     request.complain(429, "You exceeded your current quota", code="insufficient_quota")
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,37 @@ def test_a_signal_doesnt_wait_for_a_server_that_hangs(server: Server, folder: Pa
             process.kill()
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     assert b"Traceback" not in err
+
+
+def test_answers_behind_one_that_does_not_come_are_kept(server: Server, folder: Path, clipkit: Runner) -> None:
+    """One of two turns hangs: of those that take the other, a next one is sent when the last one was read."""
+    asked = args(server, "hangs_at/dog%200", "--concurrency", "2", "-o", "out.jsonl")
+    command = [sys.executable, "-P", "-m", "clipkit", *asked, "--timeout", "100"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE) as process:
+        try:
+            while len(server.requests) < 6 and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130 and b"--resume" in err
+    assert clipkit(*asked, "--resume").code == 0
+    again = Counter(server.asked) - Counter({f"dog {n}": 1 for n in range(6)})
+    assert again["dog 0"] == 1 and again.total() <= 2
+    assert (folder / "out.jsonl").read_text() == clipkit(*args(server, "fine")).stdout
+
+
+def test_a_budget_pays_for_nothing_twice_with_many_requests_at_once(
+    server: Server, folder: Path, clipkit: Runner
+) -> None:
+    (folder / "in.jsonl").write_text("".join(f'{{"id":"{n}","text":"{n % 7}{n}"}}\n' for n in range(90)))
+    asked = args(server, "slower_first", "--max-tokens-total", "400", "-o", "out.jsonl")
+    assert clipkit(*asked).code == 1
+    assert 40 <= len(server.asked) < 40 + 16  # what was begun is waited for
+    assert clipkit(*asked, "--resume").code in (0, 1)
+    assert clipkit(*asked, "--resume").code == 0
+    assert len(server.asked) == len(set(server.asked)) == 90
 
 
 def test_a_run_that_a_server_ended_goes_on(server: Server, clipkit: Runner, folder: Path) -> None:
