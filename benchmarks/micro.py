@@ -1,7 +1,7 @@
 """Does curation help? A DataComp of minutes: one small model, so many samples seen, and pools that differ.
 
     python benchmarks/micro.py --out DIR                         # the table of docs/training.md
-    python benchmarks/micro.py --out DIR --only dfn,random-dfn --seeds 0
+    python benchmarks/micro.py --out DIR --only trusted,dfn,score,random-half --seeds 0
     python benchmarks/micro.py --out DIR --dev --lr 1e-3         # to choose a configuration
 
 The pairs are ../shared/data/icons: emoji in two styles and game icons, with their names; emoji have tags besides. A
@@ -66,13 +66,13 @@ class Condition:
 
 CONDITIONS: Final = {
     "none": Condition(),
-    "score": Condition([["score", "--by", "clip"], KEEP_HALF], control="random-score"),
-    "dfn": Condition(BY_MODEL, control="random-dfn"),
+    "score": Condition([["score", "--by", "clip"], KEEP_HALF], control="random-half"),
+    "dfn": Condition(BY_MODEL, control="random-half"),
     "dedup": Condition([DEDUP], control="random-dedup"),
     "balance": Condition([["balance", "--keep-fraction", "0.7"]], control="random-balance"),
     "dedup-dfn": Condition([DEDUP, *BY_MODEL], control="random-dedup-dfn"),
     "texts": Condition(train=["--texts", "original=1,tags=1"], control="none"),
-    "oracle": Condition([["filter", "--where", "missing(corrupted)"]], control="random-oracle"),
+    "oracle": Condition([["filter", "--where", "missing(corrupted)"]], control="random-half"),
     "trusted": Condition(control="none"),
 }
 CONTROLS: Final = {
@@ -85,7 +85,7 @@ class Configuration:
     """How every model is trained."""
 
     model: str = "tiny-ViT-32"
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 128
     lr: float = 2e-3
     area: float = 0.7
