@@ -75,6 +75,7 @@ CONDITIONS: Final = {
     "oracle": Condition([["filter", "--where", "missing(corrupted)"]], control="random-half"),
     "trusted": Condition(control="none"),
 }
+# A control, and the condition whose size it has: of several the last, which differ by a pair at most.
 CONTROLS: Final = {
     found.control: name for name, found in CONDITIONS.items() if found.control and found.control != "none"
 }
