@@ -112,7 +112,7 @@ def test_a_run_learns_and_open_clip_has_its_model(here: Path, in_process: Any) -
     assert ours.identity.digest == told["trained"]["digest"] != told["model"]["digest"]
     last = load(f"{run}/checkpoints/step-00000150/", device="cpu")
     assert last.identity.digest == ours.identity.digest
-    named = load(f"small:{run}/model/open_clip_model.safetensors", device="cpu")
+    named = load(f"small-all-words:{run}/model/open_clip_model.safetensors", device="cpu")
     assert named.identity.digest == ours.identity.digest
     theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{run}/model")
     with Image.open(here / "red-ring.png") as picture, torch.inference_mode():
