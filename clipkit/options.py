@@ -215,24 +215,26 @@ class ServerOptions(OptionGroup):
 
     server: Annotated[
         str | None,
-        Option(metavar="URL", help="OpenAI-compatible: vLLM, llama.cpp, Ollama; http://localhost:8000/v1, say."),
+        Option(
+            metavar="URL", help="OpenAI-compatible: vLLM, llama.cpp, Ollama; up to /v1, as http://localhost:8000/v1."
+        ),
     ] = None
     server_model: Annotated[
         str | None, Option(metavar="NAME", help="As the server calls it. Default: the only one it has.")
     ] = None
-    concurrency: Annotated[int | None, Option(min=1, metavar="N", help="Requests at once.")] = None
+    concurrency: Annotated[int | None, Option(min=1, metavar="N", help="Requests at once. Default: 16.")] = None
     timeout: Annotated[
-        float | None, Option(min=0.1, metavar="SECONDS", help="For one request and its whole answer.")
+        float | None, Option(min=0.1, metavar="SECONDS", help="For one request and its whole answer. Default: 120.")
     ] = None
-    retries: Annotated[int | None, Option(min=0, metavar="N", help="Further tries after a failure that may pass.")] = (
-        None
-    )
+    retries: Annotated[
+        int | None, Option(min=0, metavar="N", help="Further tries after a failure that may pass. Default: 4.")
+    ] = None
     max_tokens_total: Annotated[
         int | None, Option(min=1, metavar="N", help="Stop, to be resumed, when so many tokens are spent.")
     ] = None
     price: Annotated[
         Price | None,
-        Option(parser=parse_price, metavar="IN,OUT", help="Of a million tokens each way: the cost is told."),
+        Option(parser=parse_price, metavar="IN,OUT", help="Of a million tokens sent, and answered: the cost is told."),
     ] = None
 
     def given(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ the first new caption, the original or a new one by lot, or what it was. docs/re
 
     tags           what zero-shot finds, before the caption; comes with clipkit, and is no language model
     coca, hf       a captioning model on this machine: CoCa of open_clip, or one of transformers
-    vlm, rewrite   a model behind an OpenAI-compatible server, by a recipe (clipkit prompts)
+    vlm, rewrite   a model behind an OpenAI-compatible server, by a recipe (clipkit prompts show)
 
-Streams.
+The server's key is taken from CLIPKIT_API_KEY or OPENAI_API_KEY. Streams.
 
 Example:
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 from clipkit.errors import RecordError
 from clipkit.prompts.recipe import Part, Recipe
 from clipkit.prompts.sentences import split
-from clipkit.stream.captions import Caption
+from clipkit.stream.captions import Caption, cleaned
 
 _FENCE: Final = re.compile(r"^```\w*\s*")  # what follows it is on the same line, or on the next
 MOST_CHARACTERS: Final = 8000  # of one text
@@ -93,15 +93,15 @@ def _text(value: Any, what: str, *, keep_lines: bool = False) -> str:
     """A text that can be a caption. Raises RecordError."""
     if not isinstance(value, str):
         _bad(f"{what} is {_kind(value)}, not a text")
-    text = value.strip() if keep_lines else " ".join(value.split())
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _bad(f"{what} holds half a character")
+    text = "\n".join(map(cleaned, value.splitlines())).strip() if keep_lines else cleaned(value)
     if not text:
         _bad(f"{what} is empty")
     if len(text) > MOST_CHARACTERS:
         _bad(f"{what} has {len(text):,} characters, more than {MOST_CHARACTERS:,}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        _bad(f"{what} holds half a character")
     return text
 
 

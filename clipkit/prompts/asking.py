@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from clipkit.errors import RecordError
 from clipkit.prompts import placeholders
 from clipkit.prompts.recipe import Example, Recipe
-from clipkit.stream.captions import ORIGINAL, Caption
+from clipkit.stream.captions import ORIGINAL, Caption, cleaned
 from clipkit.stream.hashing import ticket
 from clipkit.stream.record import Record
 
@@ -58,8 +57,7 @@ def fields_of(recipe: Recipe, captions: Sequence[Caption], record: Record | None
 
 def one_line(text: str) -> str:
     """A text fit to be part of a prompt: on one line, without control characters and <|markup|>, not too long."""
-    plain = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
-    return _MARKUP.sub(lambda match: match[0] + " ", " ".join(plain.split()))[:MOST_CHARACTERS].rstrip()
+    return _MARKUP.sub(lambda match: match[0] + " ", cleaned(text))[:MOST_CHARACTERS].rstrip()
 
 
 def _drawn(recipe: Recipe, name: str, variant: int, seed: int) -> list[Example]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from msgspec.structs import replace as replace_
 from clipkit.errors import RecordError, UsageError
 from clipkit.methods import CAPTIONERS
 from clipkit.methods.captioners.base import Captioner, Request, Written
-from clipkit.stream.captions import ORIGINAL, Caption, in_use_first, with_captions
+from clipkit.stream.captions import ORIGINAL, Caption, cleaned, in_use_first, with_captions
 from clipkit.stream.hashing import name_of, share
 from clipkit.stream.record import Record, image_of
 from clipkit.stream.stage import Outcome, Stage
@@ -32,7 +31,6 @@ COLUMNS = (
     Column("texts", 5, lambda r: str(len(r.get("texts") or ())), right=True),
 )
 _IN_HAND = 256  # records at least, of a captioner that waits: as many requests as servers are asked at once, and more
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def method_of(name: str | None, recipe: str | None, settings: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -168,7 +166,11 @@ class Recaption(Stage):
 
     @property
     def notices(self) -> list[str]:
-        return [*(self.embedder.notices if self.embedder else ()), *self.captioner.notices]
+        said = [*(self.embedder.notices if self.embedder else ()), *self.captioner.notices]
+        if self.embedder and self._margin is not None and self.captioner.asks_model and self._counts["kept"]:
+            name = self.embedder.encoder.identity.name
+            said.append(f"{name} judged captions that it wrote itself: ask another, with clipkit score --model")
+        return said
 
     @property
     def results(self) -> list[str]:
@@ -305,7 +307,7 @@ def _checked(written: Written | RecordError) -> Written | RecordError:
     """Captions as they may stand in a record: of one line, without control characters, none of them blank."""
     if isinstance(written, RecordError):
         return written
-    clean = [replace_(caption, text=_CONTROLS.sub(" ", caption.text).strip()) for caption in written.captions]
+    clean = [replace_(caption, text=cleaned(caption.text)) for caption in written.captions]
     some = [caption for caption in clean if caption.text]
     if written.captions and not any(not caption.negative for caption in some):
         return RecordError("empty-answer", "the captions that were written are empty")

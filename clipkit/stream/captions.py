@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from clipkit.errors import RecordError
 from clipkit.stream.record import Record
 
 ORIGINAL: Final = "original"  # the source of what a record came with
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class Caption(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +66,11 @@ def with_captions(record: Record, new: Iterable[Caption]) -> list[Any]:
             there.add((caption.text, caption.negative))
             entries.append(msgspec.to_builtins(caption))
     return entries
+
+
+def cleaned(text: str) -> str:
+    """A text as a model may add it: without control characters and halves of characters, white space made one space."""
+    return " ".join(_CONTROLS.sub(" ", text).split())
 
 
 def is_negative(entry: Any) -> bool:

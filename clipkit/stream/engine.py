@@ -175,8 +175,7 @@ class _Threaded:
             for pool in (self.prepare_pool, self.lane_pool):
                 if pool:
                     pool.shutdown(wait=True, cancel_futures=True)
-            if self.stage.waits:
-                self._hand_over(window)
+            self._hand_over(window)
 
     def _read(self) -> None:
         try:
@@ -205,7 +204,7 @@ class _Threaded:
 
     def _hand_over(self, window: Iterable[_Slot]) -> None:
         """Give away what came of records behind the one that ended the run; errors aside, which may be of that end."""
-        for slot in window:
+        for slot in window if self.stage.waits else ():
             outcome, ready, future = slot.outcome, slot.ready, slot.future
             if future and not future.cancelled() and future.exception() is None:
                 ready = future.result()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import get_type_hints
+
 import pytest
 
 from clipkit.chat.settings import Settings, address, api_key
 from clipkit.errors import UsageError
+from clipkit.methods.captioners.served import SERVER_OPTIONS
+from clipkit.options import ServerOptions
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,15 @@ def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         address("http://me:secret@host/v1")
     assert "secret" not in f"{caught.value} {caught.value.hint}" and "CLIPKIT_API_KEY" in str(caught.value.hint)
+
+
+def test_the_flags_name_what_is_asked_without_them() -> None:
+    flags = get_type_hints(ServerOptions, include_extras=True)
+    for field in fields(Settings):
+        if field.name in flags and isinstance(field.default, int | float):
+            (option,) = flags[field.name].__metadata__
+            assert option.help.endswith(f"Default: {field.default:g}."), field.name
+    assert {field.name for field in fields(ServerOptions)} == SERVER_OPTIONS
 
 
 def test_a_server_must_be_named() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clipkit.errors import RecordError
 from clipkit.prompts import answers, recipes
-from clipkit.stream.captions import Caption
+from clipkit.stream.captions import Caption, cleaned
 
 LACLIP, HQ, DREAM = (recipes.load(name) for name in ("laclip", "hq-clip", "dreamlip"))
 FOUR = {
@@ -33,6 +33,7 @@ READ = [
     [
         ("A cat.", "A cat."),
         (" \n A cat.\n", "A cat."),
+        ("A\x1b[31m  cat.\x00", "A [31m cat."),
         ('"A cat."', "A cat."),
         ("“A cat.”", "A cat."),
         ("' A cat. '", "A cat."),
@@ -152,7 +153,7 @@ def test_any_answer_gives_captions_or_a_records_error(answer: str, name: str) ->
 )
 def test_json_of_the_right_form_is_read_unless_it_is_empty(values: dict[str, Any]) -> None:
     texts = [values["description"], values["false_description"], *values["tags"], *values["false_tags"]]
-    full = bool(values["tags"]) and all(text.strip() for text in texts)
+    full = bool(values["tags"]) and all(map(cleaned, texts))
     try:
         assert len(answers.read(HQ, json.dumps(values))) == 4
         assert full

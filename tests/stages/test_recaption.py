@@ -117,6 +117,8 @@ def test_mix_of_a_second_run_may_bring_the_original_back() -> None:
 def test_answers_are_cleaned_of_what_controls_terminals() -> None:
     out = done({"id": "1", "new": [" a\x1b[31m\n\ndog\x00 HALF", "👩‍🚀 ok"]})
     assert [entry["text"] for entry in out["texts"]] == ["a [31m dog", "👩‍🚀 ok"]
+    out = done({"id": "1", "text": "as it\ncame", "new": ["two \r\n lines"]})
+    assert [entry["text"] for entry in out["texts"]] == ["as it\ncame", "two lines"]
 
 
 def test_nothing_to_say_and_an_empty_answer() -> None:
@@ -184,6 +186,16 @@ def test_improve_by_keeps_what_scores_higher(tmp_path: Path, warm: Path) -> None
         else:
             assert out.to_dict() == record
         assert stage.results[0].startswith(f"{int(bool(better))} of 1 records improved")
+
+
+def test_a_model_that_judges_its_own_captions_is_told_of(tmp_path: Path, warm: Path) -> None:
+    smooth(3).save(tmp_path / "a.png")
+    for method, told in (("tags", 1), ("given", 0)):
+        params = {"threshold": 0.0001} if method == "tags" else {}
+        stage = Recaption({"method": method, "params": params, "improve_by": -1}, {"root": str(tmp_path)})
+        (out,) = run(stage, [{"id": "1", "image": "a.png", "text": "a wall", "new": ["a red wall"]}])
+        assert out["text"] != "a wall"
+        assert sum("lite judged captions that it wrote itself" in notice for notice in stage.notices) == told
 
 
 def test_flags_that_a_method_has_no_use_for(in_process: Any) -> None:
