@@ -183,11 +183,11 @@ class full_disk:  # noqa: N801 (used as a word)
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(here: Path, clipkit: Any) -> None:
-    words = [*TRAIN, "--steps", "400", "--checkpoint-every", "20", "--optimizer", "lion", "--set", "local=false"]
+    words = [*TRAIN, "--steps", "120", "--checkpoint-every", "10", "--optimizer", "lion", "--set", "local=false"]
     assert clipkit(*words, "-o", "whole/").code == 0
     command = [sys.executable, "-P", "-m", "clipkit", *words, "-o", "run/"]
     running = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    at_step(here / "run", 50, running.kill).join()
+    at_step(here / "run", 15, running.kill).join()
     running.communicate()
     assert running.returncode == -signal.SIGKILL
     assert not (here / "run/model").exists()
