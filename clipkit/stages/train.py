@@ -241,7 +241,7 @@ class Train(WholeStage):
 
     @property
     def notices(self) -> list[str]:
-        heard = [*self._heard, *(self._session.notices if self._session else ())]
+        heard = [*self._heard, *([*self._session.notices, *self._session.trainer.notices] if self._session else ())]
         if self._session and (failed := self._session.reached.failed):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(failed.values()).most_common())
             heard.append(f"{len(failed):,} pictures could not be used while training: {kinds}")

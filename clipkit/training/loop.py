@@ -70,6 +70,17 @@ class Trainer:
         self._optimizer = optimizers.make(self._parameters, settings)
         self._average = None if settings.ema is None else Average(self._parameters, settings.ema)
         self._scale = LossScale(settings.precision)
+        self._seen: set[str] = set()  # kinds of captions that there were in the steps of this process
+
+    @property
+    def notices(self) -> list[str]:
+        """What the loss looks for in vain, said when steps were made: it then learns as simpler ones do."""
+        found: list[str] = []
+        if self._seen and self.loss.texts == "many" and "more" not in self._seen:
+            found.append(f"no picture had more than one caption to show: {self.loss.name} learned from one of each")
+        if self._seen and self.loss.negatives and "negative" not in self._seen:
+            found.append(f"no picture had a caption marked negative: {self.loss.name} learned from true ones alone")
+        return found
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What is saved as the model and measured: by open_clip's names, averaged where `ema` is set, low-rank updates
@@ -127,6 +138,7 @@ class Trainer:
 
     def _step(self, step: int, batch: Batch, stop: bool) -> Step:
         settings, group, optimizer, student = self.settings, self.group, self._optimizer, self.student
+        self._seen |= _kinds(batch)
         lr = rate(settings, step)
         for one in optimizer.param_groups:
             one["lr"] = lr * one["share"]
@@ -156,6 +168,14 @@ class Trainer:
         last = known["stop"] > 0 or step == settings.steps
         said = {name: known[name] for name in parts if name != "loss"}
         return Step(step, known["loss"], said, lr, known["scale"], norm, batch.after, last, overflow)
+
+
+def _kinds(batch: Batch) -> set[str]:
+    """Which captions a batch has: `first`, `more` beside them, `negative`."""
+    more, wrong = batch.present[:, 1:], batch.negatives_present
+    return (
+        {"first"} | ({"more"} if more.any() else set()) | ({"negative"} if wrong is not None and wrong.any() else set())
+    )
 
 
 def _norm(gradients: list[torch.Tensor]) -> torch.Tensor:

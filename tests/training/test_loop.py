@@ -188,3 +188,22 @@ def test_layer_decay_reaches_the_optimizer() -> None:
     moved = {name: float((value - before[name]).abs().max()) for name, value in one.weights().items()}
     assert moved["visual.proj"] > 1e-3
     assert moved["visual.transformer.resblocks.1.mlp.c_fc.weight"] < 1e-9
+
+
+def test_captions_that_a_loss_looks_for_in_vain() -> None:
+    several, wrong = trainer(loss="hq-clip", steps=1), trainer(loss="hq-clip", steps=1)
+    assert several.notices == []  # nothing was learned yet
+    run(several)
+    assert several.notices == []
+    given = batches(wrong, 1)
+    given[0].present[:, 1:] = False
+    assert given[0].negatives_present is not None
+    given[0].negatives_present[:] = False
+    run(wrong, given)
+    assert [notice.partition(":")[0] for notice in wrong.notices] == [
+        "no picture had more than one caption to show",
+        "no picture had a caption marked negative",
+    ]
+    clip = trainer(steps=1)
+    run(clip)
+    assert clip.notices == []
