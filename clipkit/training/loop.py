@@ -151,7 +151,7 @@ class Trainer:
         together = torch.stack([value.detach().float().to(student.device).reshape(()) for value in values.values()])
         known = dict(zip(values, group.mean(together).tolist(), strict=True))  # the step's one wait for the device
         norm = known["norm"] / self._scale.factor
-        overflow = self._scale.enabled and not math.isfinite(norm)
+        overflow = self._scale.factor > 1 and not math.isfinite(norm)  # at 1 it is no scale that makes it so
         for what, value in (("loss", known["loss"]), ("gradient", 0.0 if overflow else norm)):
             if not math.isfinite(value):
                 raise NotFinite(what, value, step, group.names(batch.names))

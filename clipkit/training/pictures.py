@@ -37,7 +37,7 @@ class Pictures:
         if settings.area < 1:  # else the smallest crop would be enlarged
             self._fit = math.ceil(self._fit / math.sqrt(settings.area))
         self._kept: dict[bytes, Image.Image] = {}
-        self._room = keep
+        self._keeps, self._room = keep > 0, keep
         self._lock = threading.Lock()
 
     def seen(self, example: Example, epoch: int) -> list[np.ndarray]:
@@ -57,6 +57,8 @@ class Pictures:
 
     def _picture(self, example: Example) -> Image.Image:
         """The picture as it is, decoded once where there is room for it."""
+        if not self._keeps:
+            return decode(self._examples.read(example), fit=self._fit)
         image = example.image
         key = hashlib.blake2b(image if isinstance(image, bytes) else image.encode("utf-8", "surrogatepass")).digest()
         if (kept := self._kept.get(key)) is not None:

@@ -147,6 +147,16 @@ def test_an_overflow_in_f16_is_a_step_left_out() -> None:
     assert float(one.state()["scale:factor"]) == 2.0**39
 
 
+def test_a_gradient_that_is_no_number_at_any_scale_ends_an_f16_run() -> None:
+    one = trainer(precision="f16", steps=30)
+    one.load(one.state() | {"scale:factor": torch.tensor(4.0)})
+    one.student.model.visual.proj.register_hook(lambda gradient: gradient * math.nan)
+    steps: list[Step] = []
+    with pytest.raises(NotFinite, match="the gradient became nan in step 3"):
+        one.run(batches(one, 1) * 30, steps.append)
+    assert [step.skipped for step in steps] == [True, True]
+
+
 def test_the_scale_of_f16() -> None:
     scale = LossScale("f16")
     for _ in range(1999):
