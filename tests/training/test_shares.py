@@ -6,6 +6,7 @@ import math
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def in_processes(
 
 def _child(folder: Path, rank: int, count: int, work: Callable[[Together], dict[str, torch.Tensor]]) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=count)
+    patience = timedelta(minutes=2)  # with one that failed
+    distributed.init_process_group("gloo", f"file://{folder}/store", patience, world_size=count, rank=rank)
     torch.save(work(Together()), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
