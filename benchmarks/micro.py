@@ -378,11 +378,19 @@ def main() -> None:
     for number in range(asked.jobs):
         places.put(set(there[number :: asked.jobs] or there))
     with context.Pool(asked.jobs, settle, [places]) as pool:
-        pool.map(work, [job for job in jobs if job.name == "trusted"], chunksize=1)
-        pool.map(work, [job for job in jobs if job.name in CONDITIONS], chunksize=1)
-        pool.map(work, [job for job in jobs if job.name in CONTROLS], chunksize=1)
+        for some in phases(names):
+            pool.map(work, [job for name in some for job in jobs if job.name == name], chunksize=1)
     print(facts("torch", "open_clip_torch"), file=sys.stderr)
     report(out, asked.seeds, configuration)
+
+
+def phases(names: Sequence[str]) -> Iterator[list[str]]:
+    """What can be done at once: first what needs only the pool, `trusted` at its head."""
+    scored = [name for name in names if name in CONDITIONS and BY_MODEL[0] in CONDITIONS[name].steps]
+    plain = [name for name in names if name in CONDITIONS and name not in scored]
+    yield sorted(plain, key=lambda name: name != "trusted")
+    yield scored
+    yield [name for name in names if name in CONTROLS]
 
 
 def arguments() -> argparse.Namespace:
