@@ -199,7 +199,7 @@ class ShardExamples:
         waiting: dict[int, Example] = {}
         room = self._held
         coming = self._read(epoch, np.sort(order))
-        for place in order.tolist():
+        for place in map(int, order):  # a list of them would take five times the room
             while place not in waiting:
                 number, example, reference = next(coming)
                 size = len(example.image)
