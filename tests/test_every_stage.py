@@ -24,6 +24,7 @@ from clipkit.stream.stage import Stage
 from clipkit.stream.whole import WholeStage
 from tests.chat.server import Server
 
+NOUNS = Path(__file__).with_name("cases") / "recaption/tags/nouns.txt"
 # A config for each stage. A new stage needs a line here.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Apply": {"adapter": str(Path(__file__).parent / "cases/apply/basic/parts.adapter")},
@@ -72,7 +73,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Sample": {"fraction": 0.5, "seed": 0},
     "SampleExact": {"count": 6},
     "Pack": {},
-    "Recaption": {"improve_by": -0.5},
+    "Recaption": {"params": {"concepts": str(NOUNS), "threshold": 0.001}, "improve_by": -0.5},
     "Prune": {"method": "density", "keep": 6, "k": 3},
     "PruneRecords": {"method": "random", "keep": 6},
     "Scan": {"hash": True, "size": True},

@@ -9,7 +9,7 @@ from typing import Any, Final
 from clipkit.errors import RecordError
 from clipkit.prompts import placeholders
 from clipkit.prompts.recipe import Example, Recipe
-from clipkit.stream.captions import ORIGINAL, Caption, cleaned
+from clipkit.stream.captions import Caption, cleaned, original_of
 from clipkit.stream.hashing import ticket
 from clipkit.stream.record import Record
 
@@ -48,7 +48,7 @@ def fields_of(recipe: Recipe, captions: Sequence[Caption], record: Record | None
         elif name == "text" and captions:
             found[name] = captions[0].text
         elif name == "original":
-            found[name] = _original(captions)
+            found[name] = original_of(captions)
         elif name == "generated":
             written = [c.text for c in captions if c.model and c.source.partition("/")[0] != recipe.name]
             found[name] = written[-1] if written else ""
@@ -68,12 +68,6 @@ def _drawn(recipe: Recipe, name: str, variant: int, seed: int) -> list[Example]:
 
     order = sorted(range(len(recipe.examples)), key=drawn)
     return [recipe.examples[number] for number in order[: recipe.shots]]
-
-
-def _original(captions: Sequence[Caption]) -> str:
-    """The caption that a record came with: the one so called, else the first that no model wrote."""
-    named = [caption.text for caption in captions if caption.source == ORIGINAL]
-    return next(iter([*named, *(caption.text for caption in captions if not caption.model)]), "")
 
 
 def _text_of(record: Record | None, field: str) -> str:

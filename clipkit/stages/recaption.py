@@ -13,7 +13,7 @@ from msgspec.structs import replace as replace_
 from clipkit.errors import RecordError, UsageError
 from clipkit.methods import CAPTIONERS
 from clipkit.methods.captioners.base import Captioner, Request, Written
-from clipkit.stream.captions import ORIGINAL, Caption, cleaned, in_use_first, with_captions
+from clipkit.stream.captions import Caption, cleaned, in_use_first, original_of, with_captions
 from clipkit.stream.hashing import name_of, share
 from clipkit.stream.record import Record, image_of
 from clipkit.stream.stage import Outcome, Stage
@@ -286,8 +286,8 @@ class Recaption(Stage):
             return record.get("text")
         if self.config["use"] == "new":
             return fresh[0]
-        first = [caption.text for caption in request.captions if caption.source == ORIGINAL] or [request.text]
-        choices = list(dict.fromkeys(text for text in (first[0], *fresh) if text))
+        first = original_of(request.captions) or request.text
+        choices = list(dict.fromkeys(text for text in (first, *fresh) if text))
         return choices[int(share(request.name, self.config["seed"], "recaption-mix") * len(choices))]
 
     def _count(self, some: list[tuple[_Item, Written]]) -> None:

@@ -50,6 +50,12 @@ def in_use_first(record: Record) -> list[Caption]:
     return sorted(found, key=lambda caption: caption.text != text)
 
 
+def original_of(found: Iterable[Caption]) -> str:
+    """The caption that a record came with: the one so called, else the first that no model wrote; "" without any."""
+    own = [caption for caption in found if caption.source == ORIGINAL or not caption.model]
+    return next((caption.text for caption in sorted(own, key=lambda one: one.source != ORIGINAL)), "")
+
+
 def with_captions(record: Record, new: Iterable[Caption]) -> list[Any]:
     """What `texts` becomes when captions are added: its entries as they are, and `text` before them if it is missing.
 

@@ -23,6 +23,8 @@ from clipkit.stream.record import Record
 from tests.killing import killed
 from tests.methods.scorers.scoring import smooth
 
+NOUNS = Path(__file__).parents[1] / "cases/recaption/tags/nouns.txt"
+
 
 @dataclass(kw_only=True)
 class Given(Captioner):
@@ -101,9 +103,10 @@ def test_mix_draws_the_original_and_each_new_one_equally_often() -> None:
     assert found != [out["text"] for out in run(Recaption({"method": "given", "use": "mix", "seed": 1}), rows)]
 
 
-def test_mix_of_a_second_run_may_bring_the_original_back() -> None:
+@pytest.mark.parametrize("was", ["was", {"text": "was", "source": "original"}])
+def test_mix_of_a_second_run_may_bring_the_original_back(was: Any) -> None:
     rows = [
-        {"id": f"r{n}", "text": "one", "texts": [{"text": "was", "source": "original"}, "one"], "new": ["two"]}
+        {"id": f"r{n}", "text": "one", "texts": [was, {"text": "one", "model": "m"}], "new": ["two"]}
         | {"via": {"text": "recaption/x", "width": "scan"}}
         for n in range(40)
     ]
@@ -191,7 +194,7 @@ def test_improve_by_keeps_what_scores_higher(tmp_path: Path, warm: Path) -> None
 def test_a_model_that_judges_its_own_captions_is_told_of(tmp_path: Path, warm: Path) -> None:
     smooth(3).save(tmp_path / "a.png")
     for method, told in (("tags", 1), ("given", 0)):
-        params = {"threshold": 0.0001} if method == "tags" else {}
+        params = {"concepts": str(NOUNS), "threshold": 0.0001} if method == "tags" else {}
         stage = Recaption({"method": method, "params": params, "improve_by": -1}, {"root": str(tmp_path)})
         (out,) = run(stage, [{"id": "1", "image": "a.png", "text": "a wall", "new": ["a red wall"]}])
         assert out["text"] != "a wall"
@@ -235,7 +238,7 @@ def test_killed_and_resumed(tmp_path: Path, clipkit: Any, warm: Path) -> None:
     for n in range(12):
         smooth(n).save(tmp_path / f"{n}.png")
     lines = [json.dumps({"id": str(n), "image": f"{n}.png", "text": f"number {n}"}) + "\n" for n in range(12)]
-    words = ["recaption", "--set", "threshold=0.01", "--use", "mix", "-q"]
+    words = ["recaption", "--set", f"concepts={NOUNS}", "--set", "threshold=0.0001", "--use", "mix", "-q"]
     killed(words, "".join(lines[:6]), tmp_path, after=600)
     resumed = clipkit(*words, "--resume", "-o", "out.jsonl", stdin="".join(lines))
     assert resumed.code == 0, resumed.stderr
