@@ -6,7 +6,8 @@ A bare architecture (tiny-ViT-64, ViT-B-32) begins with random weights, any othe
 folder -o gets the model (`model/`, for --model and for open_clip), checkpoints, metrics.jsonl and run.json.
 --resume goes on from the last checkpoint, with the losses that a run without a stop would have had. Records of the
 split test are left out, those of val measured on. Where all sources are tar shards they are read in order, as
-webdataset does. With torchrun it trains on several GPUs or machines. Reads everything first.
+webdataset does, and what they have of val is left out, too: name it with --eval. With torchrun it trains on several
+GPUs or machines. Ctrl-C ends the step first. Reads everything first.
 
 Example:
 

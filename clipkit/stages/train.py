@@ -16,7 +16,7 @@ from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Drop, Emit, Outcome
 from clipkit.stream.stage import Row as Remembered
 from clipkit.stream.whole import WholeStage
-from clipkit.training import evaluating, planning, watch
+from clipkit.training import card, checkpoints, evaluating, planning, watch
 from clipkit.training.examples import RecordExamples, row_of
 from clipkit.training.folder import RunFolder, typed
 from clipkit.training.shards import Shard, ShardExamples, shard_of
@@ -64,7 +64,7 @@ class Train(WholeStage):
         run = self.runtime.get("run")
         self._folder = RunFolder(run, self.runtime.get("keep", 2)) if run else None
         if self._folder:
-            self._folder.check(resume=self._resume, restart=self._restart)
+            self._folder.check(resume=self._resume, restart=self._restart, model=self.config["model"])
         self._measured_on: Rows | None = None
         self._heard: list[str] = []
         self._session: Session | None = None
@@ -130,7 +130,7 @@ class Train(WholeStage):
         device = choose(self.config["device"])
         if device == "cuda" and launched():
             device = f"cuda:{local_rank()}"
-        with Patience() as patience, processes(device) as group:
+        with Patience(self._stopping) as patience, processes(device) as group:
             self._train(examples, device, group, patience)
 
     def _examples(self, rows: Rows) -> RecordExamples | ShardExamples:
@@ -186,6 +186,9 @@ class Train(WholeStage):
         )
         self._session.run(loader, patience, resume=self._resume, restart=self._restart)
 
+    def _stopping(self) -> None:
+        self.doing = "stopping after this step; Ctrl-C again stops at once"
+
     def _say(self, doing: str) -> None:
         self.doing = doing
 
@@ -227,7 +230,7 @@ class Train(WholeStage):
             "samples": session.reached.step * settings.batch_size,
             "loss": None if session.loss is None else round(session.loss, _DIGITS),
             "eval": session.figures,
-            "best": session.reached.best,
+            "best": card.best(session.reached),
             "failed": dict(sorted(Counter(session.reached.failed.values()).items())),
         }
 
@@ -244,7 +247,8 @@ class Train(WholeStage):
         heard = [*self._heard, *([*self._session.notices, *self._session.trainer.notices] if self._session else ())]
         if self._session and (failed := self._session.reached.failed):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(failed.values()).most_common())
-            heard.append(f"{len(failed):,} pictures could not be used while training: {kinds}")
+            count = f"{len(failed):,} pictures" + (" or more" if len(failed) >= checkpoints.MOST_FAILED else "")
+            heard.append(f"{count} could not be used while training: {kinds}")
         return [*heard, *super().notices]
 
     def close(self) -> None:

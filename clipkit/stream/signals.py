@@ -52,6 +52,10 @@ class Patience:
 
     noted: int | None = None
 
+    def __init__(self, told: Callable[[], object] = lambda: None) -> None:
+        """told: called when the first one comes, to say that it was heard."""
+        self._told = told
+
     def __enter__(self) -> Patience:
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
@@ -62,6 +66,7 @@ class Patience:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.noted is None:
             self.noted = number
+            self._told()
         elif number == signal.SIGINT:
             self._stop(number)
 

@@ -41,15 +41,28 @@ def begun(model: str, origin: Origin, pairs: int) -> dict[str, Any]:
 
 def reached(reached: Reached, settings: Mapping[str, Any], metrics: Path) -> dict[str, Any]:
     """What run.json says of how far it came: steps, samples, the first and the last loss, evaluations, failures."""
-    losses = [said["loss"] for said in read(metrics) if "loss" in said and said["step"] <= reached.step]
+    first = last = measured = None
+    for said in read(metrics):
+        if said["step"] <= reached.step:
+            if "eval" in said:
+                measured = said["eval"]
+            elif "loss" in said:
+                first, last = said["loss"] if first is None else first, said["loss"]
     return {
         "steps": reached.step,
         "samples": reached.step * settings["batch_size"],
-        "loss": {"first": losses[0], "last": losses[-1]} if losses else None,
-        "best": reached.best,
+        "loss": {"first": first, "last": last},
+        "eval": measured,
+        "best": best(reached),
         "failed": {"kinds": dict(sorted(Counter(reached.failed.values()).items())), "ids": _first(reached.failed)},
         "seconds": round(reached.seconds, 1),
     }
+
+
+def best(reached: Reached) -> dict[str, Any] | None:
+    """The best evaluation, as run.json and the record of a run have it."""
+    found = reached.best
+    return {"step": found.step, "figure": found.figure, "value": found.value, **found.figures} if found else None
 
 
 def _first(ids: Iterable[str]) -> list[str]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 TENSORS: Final = "training.safetensors"
 DESCRIBED: Final = "training.json"
-_NAME: Final = re.compile(r"step-(\d{8,})")
+_NAME: Final = re.compile(r"step-([0-9]{8,18})")
+MOST_FAILED: Final = 10_000  # ids that a run remembers
 _FULL: Final = ("os error 28", "os error 27", "os error 122", "code: 28", "code: 27", "code: 122")
 
 
@@ -56,16 +57,25 @@ class Origin(msgspec.Struct, frozen=True):
         return found
 
 
+class Best(msgspec.Struct, frozen=True):
+    """The best evaluation of a run: after which step, the headline figure, its value; and all of them."""
+
+    step: int
+    figure: str
+    value: float
+    figures: dict[str, int | float]
+
+
 class Reached(msgspec.Struct, frozen=True):
     """Where a run is. positions: of each process, where its next batch begins (`Batch.after`). failed: id -> kind of
-    error, of pictures that could not be read. best: the evaluation with the best headline figure so far. seconds: of
-    training, all its parts together.
+    error, of pictures that could not be read, MOST_FAILED at most. best: the evaluation with the best headline figure
+    so far. seconds: of training, all its parts together.
     """
 
     step: int
     positions: list[int]
     failed: dict[str, str] = {}
-    best: dict[str, Any] | None = None
+    best: Best | None = None
     seconds: float = 0.0
 
 
@@ -124,8 +134,8 @@ def save(target: Path, write_it: Any) -> None:
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint of the last step, if there is one."""
-    found = {int(match[1]): path for path in _listed(folder) if (match := _NAME.fullmatch(path.name))}
-    return found[max(found)] if found else None
+    found = _in_order(folder)
+    return found[-1] if found else None
 
 
 def described(path: Path) -> Described:
@@ -137,7 +147,8 @@ def described(path: Path) -> Described:
     if found.format != FORMAT:
         raise ClipkitError(f"{path} is of format {found.format}, and this clipkit reads {FORMAT}")
     positions = found.reached.positions
-    if found.reached.step < 1 or len(positions) != found.origin.processes or min(positions) < 0:
+    there = len(positions) == found.origin.processes and all(0 <= one < 1 << 62 for one in positions)
+    if found.reached.step != int(path.name.rpartition("-")[2]) or not there:
         raise _damaged(path, f"{DESCRIBED}: the steps or positions in it cannot be")
     return found
 
@@ -166,15 +177,20 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_old(folder: Path, keep: int) -> None:
-    found = sorted((path for path in _listed(folder) if _NAME.fullmatch(path.name)), key=lambda path: path.name)
-    for path in found[:-keep]:
+    for path in _in_order(folder)[:-keep]:
         gone = path.with_name(f".{path.name}.gone")  # never half a checkpoint under its name
         os.rename(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
 
+def _in_order(folder: Path) -> list[Path]:
+    """The checkpoints, by step. A link to one elsewhere is none: it would be read, and then removed, as one of ours."""
+    steps = {int(match[1]): path for path in _listed(folder) if (match := _NAME.fullmatch(path.name))}
+    return [steps[step] for step in sorted(steps) if steps[step].name == name_of(step)]
+
+
 def _listed(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()] if folder.is_dir() else []
 
 
 def _synced(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +14,7 @@ import msgspec
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.stream.record import encode_json
+from clipkit.stream.sink import locked
 from clipkit.training import checkpoints
 from clipkit.training.checkpoints import Described, Origin, Reached
 
@@ -33,18 +37,40 @@ class RunFolder:
         """Whether there is something to go on from."""
         return checkpoints.newest(self.checkpoints) is not None
 
-    def check(self, *, resume: bool, restart: bool) -> None:
-        """Raise before any work where a run cannot be written here: UsageError, ClipkitError for an unfinished run."""
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep others from writing to it. Raises ClipkitError where another run does."""
+        self.path.mkdir(exist_ok=True)
+        with locked(self.card):
+            yield
+
+    def note(self, name: str, said: Any) -> Path:
+        """Write a small JSON file, whole or not at all."""
+        path = self.path / name
+        part = path.with_name(f"{name}.part")
+        part.unlink(missing_ok=True)  # never through a link
+        with open(part, "wb") as file:
+            file.write(msgspec.json.format(encode_json(said), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        return path
+
+    def check(self, *, resume: bool, restart: bool, model: str) -> None:
+        """Raise before any work where a run of `model` cannot be written here: UsageError, ClipkitError for an
+        unfinished run."""
         parent = Path(os.path.realpath(self.path)).parent
         if not parent.is_dir():
             raise UsageError(f"-o {self.path}: there is no folder {parent}", f"make it first: mkdir -p {parent}")
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"-o {self.path} is a file", "a run is a folder: name a new one")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - {f"{self.card.name}.lock"}:
             return
         card = self.read_card()
         if card is None:
             raise UsageError(f"-o {self.path} is no run of clipkit train, and not empty", "name a new folder")
+        if restart and (used := self._used(model)):
+            raise UsageError(f"--restart removes {used}, which --model begins with", "name another folder: -o DIR")
         if restart or (resume and not card.get("finished")):
             return
         if card.get("finished"):
@@ -61,14 +87,14 @@ class RunFolder:
         return card if card.get("verb") == "train" else None
 
     def write_card(self, card: dict[str, Any]) -> None:
-        """Write run.json, whole or not at all."""
-        self.path.mkdir(exist_ok=True)
-        part = self.card.with_name("run.json.part")
-        with open(part, "wb") as file:
-            file.write(msgspec.json.format(encode_json(card), indent=2) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self.card)
+        """Write run.json."""
+        self.note(self.card.name, card)
+
+    def _used(self, model: str) -> Path | None:
+        """What a run begun anew would remove of the model that it begins with."""
+        real = Path(os.path.realpath(model.partition(":")[2] or model))
+        made = (Path(os.path.realpath(self.path)) / name for name in _MADE)
+        return next((self.path / one.name for one in made if one == real or one in real.parents), None)
 
     def begin(self, *, restart: bool) -> None:
         """Make the folder; what an earlier run left there is removed where it is begun anew, and nothing else."""
@@ -110,11 +136,13 @@ class RunFolder:
 
     def finish(self, trainer: Trainer) -> None:
         """Write the model, in place of one that a killed run may have written just before its end."""
-        if self.model.is_dir():
+        if self.model.is_symlink():
+            self.model.unlink()
+        elif self.model.is_dir():
             shutil.rmtree(self.model)
         checkpoints.save(self.model, lambda: trainer.student.encoder.save_state(self.model, trainer.weights()))
 
 
 def typed(path: Path) -> str:
-    """A folder as `--model` takes it."""
-    return f"{path}/" if path.is_absolute() else f"./{path}/"
+    """A folder as `--model` takes it, in a shell."""
+    return shlex.quote(f"{path}/" if path.is_absolute() else f"./{path}/")

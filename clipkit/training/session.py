@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any, Final
 
 import torch
@@ -14,14 +15,14 @@ from msgspec import structs
 
 from clipkit.errors import ClipkitError, Terminated
 from clipkit.models.identity import weights_digest
-from clipkit.stream.record import encode_json
 from clipkit.stream.signals import Patience
 from clipkit.training import card
-from clipkit.training.checkpoints import Origin, Reached
+from clipkit.training.checkpoints import MOST_FAILED, Best, Origin, Reached
 from clipkit.training.evaluating import Evaluation, headline
 from clipkit.training.folder import RunFolder
 from clipkit.training.loader import Batch, Loader
 from clipkit.training.loop import NotFinite, Step, Trainer
+from clipkit.training.shards import APART
 from clipkit.training.watch import Board, Kind, Metrics, TensorBoard, Wandb
 
 _PARTS: Final = 10  # of a run, a checkpoint after each
@@ -68,11 +69,27 @@ class Session:
     def run(self, loader: Callable[[int], Loader], patience: Patience, *, resume: bool, restart: bool) -> None:
         """Train to the end. loader: makes the batches from a position on.
 
-        Raises what a signal stands for, after a checkpoint; NotFinite; ClipkitError where nothing can be written.
+        Raises what a signal stands for, after a checkpoint; NotFinite; ClipkitError where nothing can be written, or
+        memory is not enough.
         """
+        leads = self.folder is not None and self.trainer.group.leader
+        with self.folder.held() if self.folder and leads else contextlib.nullcontext():
+            try:
+                self._run(loader, patience, resume=resume, restart=restart)
+            except torch.OutOfMemoryError:
+                size = self.trainer.settings.chunk or self.trainer.settings.batch_size // self.trainer.group.world
+                hint = f"fewer at once are the same step in less memory: --chunk {max(1, size // 4)}"
+                raise ClipkitError(f"{size} pairs at once need more memory than {self._device} has", hint) from None
+
+    @property
+    def _device(self) -> str:
+        return self.trainer.student.device
+
+    def _run(self, loader: Callable[[int], Loader], patience: Patience, *, resume: bool, restart: bool) -> None:
         group, settings = self.trainer.group, self.trainer.settings
         self._began = time.monotonic()
         self._fresh: dict[str, str] = {}  # failures of this process since the last checkpoint
+        self._apart = False  # whether it came upon samples of val or test
         if self.folder and resume and (last := self.folder.last(self.origin)):
             self.reached = last
             self.folder.load(self.trainer)
@@ -115,7 +132,11 @@ class Session:
 
     def _noted(self, loader: Loader) -> Iterator[Batch]:
         for batch in loader:
-            self._fresh.update(batch.failed)
+            for name, kind in batch.failed.items():
+                if kind == APART:
+                    self._apart = True
+                elif name not in self.reached.failed and len(self._fresh) < MOST_FAILED:
+                    self._fresh[name] = kind
             yield batch
 
     def _hear(self, step: Step) -> None:
@@ -141,13 +162,14 @@ class Session:
             self._measure(step.step)
         if step.step % habits.checkpoint_every == 0 or step.last:
             self._checkpoint(step)
+        self._tell(step.step, time.monotonic())
         self._told = time.monotonic()
 
     def _tell(self, step: int, now: float) -> None:
         """Progress: where it is, how fast, and how long it will take from here."""
         steps = self.trainer.settings.steps
         pace = (step - self._start) / max(now - self._began, 1e-9)
-        left = time.strftime("%H:%M:%S", time.gmtime(min((steps - step) / pace, 359999)))
+        left = timedelta(seconds=round((steps - step) / pace))
         speed = f"{pace * self.trainer.settings.batch_size:,.0f} samples/s"
         self.say(f"step {step:,} of {steps:,}, loss {self.loss:.3f}, {speed}, {left} left")
 
@@ -164,10 +186,8 @@ class Session:
             self.figures = self.evaluation.measure(base.rebuilt(model, base.identity.name))
         name, value = headline(self.figures)
         best = self.reached.best
-        if best is None or value > best["value"]:
-            self.reached = structs.replace(
-                self.reached, best={"step": step, "figure": name, "value": value, **self.figures}
-            )
+        if best is None or value > best.value:
+            self.reached = structs.replace(self.reached, best=Best(step, name, value, self.figures))
         if self._metrics:
             self._metrics.write({"step": step, "eval": self.figures})
         if self._board:
@@ -183,7 +203,8 @@ class Session:
         known = dict(self.reached.failed)
         for text in failed:
             kind, _, name = text.partition(" ")
-            known[name] = kind
+            if len(known) < MOST_FAILED:
+                known[name] = kind
         seconds = self._before + time.monotonic() - self._began
         self.reached = structs.replace(self.reached, step=step.step, positions=positions, failed=known, seconds=seconds)
         if self.folder and self._metrics:
@@ -192,9 +213,7 @@ class Session:
 
     def _not_finite(self, error: NotFinite) -> ClipkitError:
         if self.folder and self.trainer.group.leader:
-            path = self.folder.path / "nan.json"
-            said = {"step": error.step, "loss": str(error.value), "ids": error.names}
-            path.write_bytes(encode_json(said) + b"\n")
+            path = self.folder.note("nan.json", {"step": error.step, "loss": str(error.value), "ids": error.names})
             kept = f"the last checkpoint is of step {self.reached.step:,}" if self.reached.step else "no checkpoint yet"
             error.hint = f"{error.hint}: their ids are in {path}; {kept}"
         return error
@@ -205,7 +224,9 @@ class Session:
         identity = self.trainer.student.encoder.identity
         trained = replace(identity, weights=weights_digest(self.trainer.weights())).digest
         came = card.reached(self.reached, self.origin.settings, folder.metrics)
-        self.loss = came["loss"]["last"]  # also where no step was left to do
+        self.loss, self.figures = came["loss"]["last"], came["eval"]  # also where no step was left to do
+        if self._apart:
+            self.notices.append("samples of the splits val and test were left out; --eval SOURCE measures on them")
         done = self._card | {"finished": True, "trained": {"digest": trained}} | came
         if not card.draw(done, folder.metrics, folder.plot):
             self.notices.append("no loss.svg: it needs matplotlib (pip install 'clipkit[plots]')")

@@ -32,6 +32,7 @@ from clipkit.stream.sources.tars import SPARSE, Sample, record, samples
 from clipkit.tars import BROKEN
 from clipkit.training.examples import Example, captions_of
 
+APART: Final = "split"  # what is said of samples that are not for training: no fault of theirs
 _HELD: Final = 256 << 20  # bytes of examples that are mixed
 _TOGETHER: Final = 64  # samples that webdataset expands at once
 _PACKED: Final = (
@@ -270,7 +271,7 @@ def _example(reading: Reading, sample: Sample, content: dict[str, bytes]) -> tup
             kind = error.get("type") if isinstance(error, dict) else None
             raise RecordError(kind if isinstance(kind, str) else "error", "it came with an error")
         if (split := item.get("split")) in ("val", "test"):
-            raise RecordError("split", f"its split is {split}")
+            raise RecordError(APART, f"its split is {split}")
         image = sample.image()
         if image is None:
             raise RecordError("image-missing", "the sample has no image")

@@ -42,10 +42,9 @@ class Metrics:
 
     def __init__(self, path: Path, done: int) -> None:
         """done: the step to go on from; what was written of later ones is cut off, and a torn line with it."""
-        kept = [line for said, line in _read(path) if said["step"] <= done] if done else []
         part = path.with_name(path.name + ".part")
         with open(part, "wb") as file:
-            file.writelines(kept)
+            file.writelines(line for said, line in _read(path) if 0 < done >= said["step"])
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -22,6 +22,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clipkit.models.load import load
+from clipkit.training import checkpoints, session
+from clipkit.training.folder import RunFolder
+from clipkit.training.loop import Trainer
 from tests.training.pairs import paint, write
 from tests.training.students import encoder
 
@@ -105,6 +108,7 @@ def test_a_run_learns_and_open_clip_has_its_model(here: Path, in_process: Any) -
     ]
     told = card(run)
     assert told["finished"] and told["loss"] == {"first": lines[1]["loss"], "last": lines[150]["loss"]}
+    assert told["eval"] == said["eval"]
     assert told["best"]["step"] == 150 and told["data"]["pairs"] == 24 and told["settings"]["warmup"] == 15
     assert (run / "loss.svg").read_bytes().startswith(b"<?xml")
 
@@ -281,6 +285,45 @@ def test_shards_are_trained_on_in_place(here: Path, in_process: Any) -> None:
     assert [line for line in metrics(here / "run") if "loss" in line] == metrics(here / "again")
 
 
+def test_samples_that_are_not_for_training_are_no_failures(here: Path, in_process: Any) -> None:
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    write(here / "split.jsonl", [record | {"split": "val"} for record in records[:4]] + records[4:])
+    assert in_process("pack", "split.jsonl", "-o", "packed").code == 0
+    done = in_process("train", "packed", *MICRO, "--steps", "4", "-o", "run/")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["failed"] == {} == card(here / "run")["failed"]["kinds"]
+    assert "samples of the splits val and test were left out" in done.stderr
+
+
+def test_only_so_many_failures_are_remembered(here: Path, in_process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (checkpoints, session):
+        monkeypatch.setattr(module, "MOST_FAILED", 2)
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    write(here / "some.jsonl", records + [{"id": f"n{n}", "image": f"{n}.png", "text": "a thing"} for n in range(5)])
+    done = in_process("train", "some.jsonl", *MICRO, "--epochs", "3", "-o", "run/")
+    assert done.code == 3 and "2 pictures or more could not be used while training" in done.stderr
+    assert json.loads(done.stdout)["failed"] == {"image-missing": 2}
+
+
+def test_memory_that_is_not_enough_is_said_in_words(
+    here: Path, in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **more: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "run", full)
+    done = in_process(*TRAIN, "--steps", "4", "-o", "run/")
+    assert done.code == 1
+    assert "8 pairs at once need more memory than cpu has" in done.stderr and "--chunk 2" in done.stderr
+
+
+def test_one_run_at_a_time_writes_to_a_folder(here: Path, in_process: Any) -> None:
+    with RunFolder(here / "run").held():
+        done = in_process(*TRAIN, "--steps", "4", "-o", "run/")
+    assert done.code == 1 and f"another run (process {os.getpid()}) is writing" in done.stderr
+    assert not list((here / "run").iterdir())
+
+
 @pytest.fixture
 def stopped(here: Path, in_process: Any) -> Path:
     """A run that was stopped."""
@@ -315,6 +358,9 @@ def test_another_run_is_not_gone_on_with(stopped: Path, here: Path, in_process: 
         (lambda at: save_file({"other": torch.zeros(2)}, at / "training.safetensors"), "does not fit"),
         (lambda at: _change(at, lambda said: said["reached"].update(positions=[])), "positions"),
         (lambda at: _change(at, lambda said: said["reached"].update(positions=[-5])), "positions"),
+        (lambda at: _change(at, lambda said: said["reached"].update(positions=[1 << 63])), "positions"),
+        (lambda at: _change(at, lambda said: said["reached"].update(step=10**6)), "steps"),
+        (lambda at: _change(at, lambda said: said["reached"].update(best={"value": "high"})), "training.json"),
         (lambda at: _change(at, lambda said: said.update(format=9)), "format 9"),
         (lambda at: _reshape(at), "does not fit"),
     ],
@@ -327,6 +373,14 @@ def test_a_checkpoint_that_is_none(stopped: Path, in_process: Any, harm: Callabl
     first, *rest = done.stderr.splitlines()
     assert first.startswith("clipkit train: ") and said in first
     assert all(line.startswith("hint: ") for line in rest)
+
+
+def test_a_run_is_not_begun_anew_over_its_own_beginning(stopped: Path, here: Path, in_process: Any) -> None:
+    (checkpoint,) = (stopped / "checkpoints").iterdir()
+    for model in (f"./run/checkpoints/{checkpoint.name}/", f"tiny-ViT-64:{checkpoint}/open_clip_model.safetensors"):
+        done = in_process("train", "pairs.jsonl", "--model", model, "--steps", "3", "-o", "run/", "--restart")
+        assert done.code == 2 and "which --model begins with" in done.stderr
+    assert checkpoint.is_dir()
 
 
 def _change(at: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -18,10 +18,12 @@ def send(number: int) -> None:
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_the_first_waits_until_it_is_fired(number: int, raised: type[BaseException]) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(raised), Signals() as signals, Patience() as patience:
+    told: list[str] = []
+    with pytest.raises(raised), Signals() as signals, Patience(lambda: told.append("heard")) as patience:
         patience.fire()
         send(number)
         send(signal.SIGTERM)
+        assert told == ["heard"]
         assert patience.noted == number and signals.fired is None
         patience.fire()
     assert isinstance(signals.fired, raised)
