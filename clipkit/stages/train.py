@@ -12,6 +12,7 @@ import msgspec
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.methods import LOSSES
 from clipkit.stream.record import Record
+from clipkit.stream.sources import BadLine
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Drop, Emit, Outcome
 from clipkit.stream.stage import Row as Remembered
@@ -67,6 +68,7 @@ class Train(WholeStage):
             self._folder.check(resume=self._resume, restart=self._restart, model=self.config["model"])
         self._measured_on: Rows | None = None
         self._heard: list[str] = []
+        self._lost: Counter[str] = Counter()
         self._session: Session | None = None
         if self.config["shards"]:
             self.reads = ()
@@ -110,9 +112,16 @@ class Train(WholeStage):
         except RecordError as error:
             return error
 
+    def lost(self, item: Record | BadLine, kind: str) -> None:
+        self._lost[kind] += 1
+
     def learn(self, rows: Rows) -> None:
         if not len(rows):
-            raise ClipkitError("there is nothing to train on", "expected records with an image and a text")
+            hint = "expected records with an image and a text"
+            if set(self._lost) == {"missing-text"}:
+                hint += ": `clipkit recaption` makes captions"
+            lost = ", ".join(f"{kind} {count:,}" for kind, count in self._lost.most_common())
+            raise ClipkitError(f"there is nothing to train on{': ' * bool(lost)}{lost}", hint)
         from clipkit.images.opener import Opener
 
         runtime = self.runtime

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +12,6 @@ import msgspec
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.stream.record import encode_json
-from clipkit.stream.sink import locked
 from clipkit.training import checkpoints
 from clipkit.training.checkpoints import Described, Origin, Reached
 
@@ -37,13 +34,6 @@ class RunFolder:
         """Whether there is something to go on from."""
         return checkpoints.newest(self.checkpoints) is not None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Make the folder, and keep others from writing to it. Raises ClipkitError where another run does."""
-        self.path.mkdir(exist_ok=True)
-        with locked(self.card):
-            yield
-
     def note(self, name: str, said: Any) -> Path:
         """Write a small JSON file, whole or not at all."""
         path = self.path / name
@@ -64,7 +54,7 @@ class RunFolder:
             raise UsageError(f"-o {self.path}: there is no folder {parent}", f"make it first: mkdir -p {parent}")
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"-o {self.path} is a file", "a run is a folder: name a new one")
-        if not self.path.is_dir() or not {path.name for path in self.path.iterdir()} - {f"{self.card.name}.lock"}:
+        if not self.path.is_dir() or not any(self.path.iterdir()):
             return
         card = self.read_card()
         if card is None:

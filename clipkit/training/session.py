@@ -72,18 +72,13 @@ class Session:
         Raises what a signal stands for, after a checkpoint; NotFinite; ClipkitError where nothing can be written, or
         memory is not enough.
         """
-        leads = self.folder is not None and self.trainer.group.leader
-        with self.folder.held() if self.folder and leads else contextlib.nullcontext():
-            try:
-                self._run(loader, patience, resume=resume, restart=restart)
-            except torch.OutOfMemoryError:
-                size = self.trainer.settings.chunk or self.trainer.settings.batch_size // self.trainer.group.world
-                hint = f"fewer at once are the same step in less memory: --chunk {max(1, size // 4)}"
-                raise ClipkitError(f"{size} pairs at once need more memory than {self._device} has", hint) from None
-
-    @property
-    def _device(self) -> str:
-        return self.trainer.student.device
+        try:
+            self._run(loader, patience, resume=resume, restart=restart)
+        except torch.OutOfMemoryError:
+            size = self.trainer.settings.chunk or self.trainer.settings.batch_size // self.trainer.group.world
+            hint = f"fewer at once are the same step in less memory: --chunk {max(1, size // 4)}"
+            device = self.trainer.student.device
+            raise ClipkitError(f"{size} pairs at once need more memory than {device} has", hint) from None
 
     def _run(self, loader: Callable[[int], Loader], patience: Patience, *, resume: bool, restart: bool) -> None:
         group, settings = self.trainer.group, self.trainer.settings

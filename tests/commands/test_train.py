@@ -22,8 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clipkit.models.load import load
+from clipkit.stream.sink import locked
 from clipkit.training import checkpoints, session
-from clipkit.training.folder import RunFolder
 from clipkit.training.loop import Trainer
 from tests.training.pairs import paint, write
 from tests.training.students import encoder
@@ -317,11 +317,17 @@ def test_memory_that_is_not_enough_is_said_in_words(
     assert "8 pairs at once need more memory than cpu has" in done.stderr and "--chunk 2" in done.stderr
 
 
+def test_pictures_without_captions_are_told_apart_from_no_pictures(here: Path, in_process: Any) -> None:
+    write(here / "labels.jsonl", [{"id": name, "image": "red-bar.png", "label": "bar"} for name in "ab"])
+    done = in_process("train", "labels.jsonl", *MICRO, "-o", "run/")
+    assert done.code == 1 and "nothing to train on: missing-text 2" in done.stderr and "recaption" in done.stderr
+
+
 def test_one_run_at_a_time_writes_to_a_folder(here: Path, in_process: Any) -> None:
-    with RunFolder(here / "run").held():
+    with locked(here / "run"):
         done = in_process(*TRAIN, "--steps", "4", "-o", "run/")
     assert done.code == 1 and f"another run (process {os.getpid()}) is writing" in done.stderr
-    assert not list((here / "run").iterdir())
+    assert not (here / "run").exists()
 
 
 @pytest.fixture
