@@ -13,6 +13,7 @@ Example:
 """
 
 import json
+import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -68,6 +69,8 @@ def _listing(registry: Registry, brief: bool) -> None:
 def _card(said: Mapping[str, Any]) -> None:
     """What a method says of itself, one line each; its parameters below."""
     texts = {what: text for what, text in said.items() if isinstance(text, str)}
+    for paragraph in texts.pop("about", "").splitlines():
+        print(textwrap.fill(paragraph, 100, initial_indent="  ", subsequent_indent="  "))
     width = max(map(len, texts), default=0)
     for what, text in texts.items():
         print(f"  {what:<{width}}  {text}")
@@ -83,4 +86,6 @@ def _card(said: Mapping[str, Any]) -> None:
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return "not set"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, bool) else str(value)

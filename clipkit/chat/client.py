@@ -32,7 +32,7 @@ _SAID = 240  # characters of what a server says that a message shows
 _HOPELESS = 32  # requests: so many are refused and none is answered: so it will go on
 _GO_ON = "go on later with --resume"
 _MODELS = "/models"
-_WRONG_ADDRESS = "does --server end as the server has it? Often in /v1"
+_WRONG_ADDRESS = "is --server right, often with /v1 at its end, and --server-model?"
 
 _T = TypeVar("_T")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -35,6 +36,12 @@ class Parametrised:
     def described(cls) -> dict[str, Any]:
         """What there is to know of each parameter, as JSON."""
         return {f.name: _described(f.default, f.metadata) for f in fields(cls) if "said" in f.metadata}
+
+    @classmethod
+    def about(cls) -> str:
+        """The method's docstring, its paragraphs apart by an empty line."""
+        paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, str]) -> Self:

@@ -94,7 +94,8 @@ class CorruptShuffle(_Corrupting, WholeStage):
 
     @property
     def notices(self) -> list[str]:
-        kept = f"{self._kept:,} records keep their captions: too many of those that were drawn have the same"
+        records = "record keeps its caption" if self._kept == 1 else "records keep their captions"
+        kept = f"{self._kept:,} {records}: too many of those that were drawn have the same"
         return [*super().notices, *([kept] if self._kept else [])]
 
     def process(self, items: list[Any]) -> list[Outcome]:

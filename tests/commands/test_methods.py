@@ -67,3 +67,13 @@ def test_saying_what_adapters_are_needs_no_torch() -> None:
     program = "import sys; from clipkit import cli; cli.run(['methods', 'adapters']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert not {"torch", "open_clip", "onnxruntime"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("losses", "hq-clip"), ("captioners", "coca")])
+def test_what_the_class_says_of_itself_stands_above_its_parameters(
+    capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    method = REGISTRIES[kind].get(name)
+    words = " ".join(said(capsys, kind, name).split())
+    assert " ".join((method.__doc__ or "").split()) in words
+    assert "(None)" not in words

@@ -72,7 +72,7 @@ class Captioner(Parametrised):
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """For `clipkit methods captioners --json`."""
-        return {"params": cls.described()}
+        return {"about": cls.about(), "params": cls.described()}
 
     def setup(self, embedder: Embedder | None, device: str) -> None:
         """Load what it needs; once, before the first record. embedder: where it `asks_model`. device: auto, cpu, ..."""

@@ -90,7 +90,7 @@ class Loss(Parametrised):
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """For `clipkit methods losses --json`."""
-        return {"params": cls.described()}
+        return {"about": cls.about(), "params": cls.described()}
 
     def __call__(self, outputs: Outputs, group: Group) -> dict[str, torch.Tensor]:
         """`loss`, a scalar with gradients, and its parts under names of their own.
