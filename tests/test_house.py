@@ -24,10 +24,11 @@ MAY_IMPORT = {
     "stream": {"errors", "references", "tars", "terminal"},
     "images": {"errors", "references", "tars", "models.base"},  # how a model wants its pixels
     "models": {"errors", "images"},
-    "fetching": {"errors", "images", "terminal"},
+    "tries": {"errors"},
+    "fetching": {"errors", "images", "terminal", "tries"},
     "text": {"errors", "models"},
     "features": {"errors", "references", "stream", "images", "models", "text"},
-    "chat": {"errors", "terminal"},
+    "chat": {"errors", "terminal", "tries"},
     "methods": {"chat", "errors", "prompts", "registry", "stream", "features", "images", "models", "text"},
     "evaluation": {"errors", "stream", "terminal"},
     "prompts": {"errors", "stream"},

@@ -9,20 +9,19 @@ import random
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
 
 from clipkit import __version__
 from clipkit.chat import protocol
-from clipkit.chat.failure import Failure, explained
+from clipkit.chat.failure import explained
 from clipkit.chat.protocol import Answer, Ask
 from clipkit.chat.settings import KEYS, Settings
 from clipkit.chat.tally import Tally
 from clipkit.errors import ClipkitError, RecordError, UsageError
 from clipkit.terminal import printable
+from clipkit.tries import Failure, asked_wait
 
 _PASSING_CODES = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
 _LONGEST_WAIT = 120.0  # seconds: where a server asks for more, the run is to go on later
@@ -289,7 +288,7 @@ class Client:
             message = f"the first {self.tally.refused} requests were refused: status {status}{said and ': '}{said}"
             return ClipkitError(self._said(message), "is it the right model, and does it take what is sent?")
         hint = "--set max_side=512 sends smaller pictures" if status == 413 else None
-        wait = _seconds(response.headers.get("Retry-After", ""))
+        wait = asked_wait(response.headers.get("Retry-After", ""))
         return Failure(f"chat-status-{status}", told, hint, passing=status in _PASSING_CODES, wait=wait)
 
     async def _not_found(self, data: bytes) -> ClipkitError:
@@ -336,17 +335,6 @@ class Client:
         text = text.replace(self._key, "***") if self._key else text
         text = printable(" ".join(text[: 4 * _SAID].split()))
         return text if len(text) <= _SAID else text[: _SAID - 3] + "..."
-
-
-def _seconds(retry_after: str) -> float | None:
-    """What Retry-After asks for: seconds, or a date."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        when = parsedate_to_datetime(retry_after)
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):  # the year 10000, say
-        return None
 
 
 def collected(future: Future[list[Answer | RecordError]]) -> list[Answer | RecordError]:

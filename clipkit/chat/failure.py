@@ -9,33 +9,11 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError
+from clipkit.tries import Failure, tls_reason
 
 _SHORT_OF_SOMETHING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
-
-
-class Failure(RecordError):
-    """A request that failed; `kind` starts with `chat-`.
-
-    passing: the cause may be gone in a moment. wait: the seconds after which the server asks to be tried again.
-    absent: nothing answers at the address, which is no record's fault.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        message: str,
-        hint: str | None = None,
-        *,
-        passing: bool = False,
-        wait: float | None = None,
-        absent: bool = False,
-    ) -> None:
-        super().__init__(kind, message, hint)
-        self.passing = passing
-        self.wait = wait
-        self.absent = absent
 
 
 @contextlib.contextmanager
@@ -50,10 +28,7 @@ def explained(server: str, seconds: float) -> Iterator[None]:
         message = f"{server}: no whole answer within {seconds:g} s"
         raise Failure("chat-timeout", message, "--timeout gives it longer", passing=True) from None
     except (ssl.SSLError, ssl.CertificateError, aiohttp.ClientSSLError) as error:
-        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-        reason = getattr(cause, "verify_message", None)
-        said = f"its certificate is not valid: {reason}" if reason else "no secure connection could be made"
-        raise ClipkitError(f"{server}: {said}") from None
+        raise ClipkitError(f"{server}: {tls_reason(error)}") from None
     except aiohttp.InvalidURL:
         raise ClipkitError(f"{server}: not an address that can be asked") from None
     except aiohttp.ClientPayloadError:

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from yarl import URL
 
-from clipkit.fetching.failure import Failure
 from clipkit.images.remote import request_target, said
+from clipkit.tries import Failure
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -9,20 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
 from clipkit import __version__
 from clipkit.fetching.address import Address
 from clipkit.fetching.connector import Connector
-from clipkit.fetching.failure import Failure, explained
+from clipkit.fetching.failure import explained
 from clipkit.fetching.folder import Arrival, Folder, Saved, too_large
 from clipkit.fetching.resolver import Resolver
 from clipkit.fetching.robots import refusal
 from clipkit.fetching.turns import Turns
 from clipkit.images.remote import is_public, said
+from clipkit.tries import Failure, asked_wait
 
 USER_AGENT = f"clipkit/{__version__}"
 _REDIRECTS = 5
@@ -241,7 +240,7 @@ class Downloader:
         if response.status != 200:
             message = f"{said(url)}: status {response.status}"
             passing = response.status in _PASSING_CODES
-            wait = _seconds(response.headers.get("Retry-After", ""))
+            wait = asked_wait(response.headers.get("Retry-After", ""))
             raise Failure(f"fetch-status-{response.status}", message, passing=passing, wait=wait)
         if not self._manners.ignore_robots:
             directive = refusal(response.headers.getall("X-Robots-Tag", ()), self._agents)
@@ -262,14 +261,3 @@ def _chance(url: str, tries: int) -> float:
     """A number in 0 .. 1 that is the same in every run."""
     digest = hashlib.blake2b(f"{tries} {url}".encode("utf-8", "surrogatepass"), digest_size=4).digest()
     return int.from_bytes(digest, "big") / 2**32
-
-
-def _seconds(retry_after: str) -> float | None:
-    """What Retry-After asks for: seconds, or a date."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        when = parsedate_to_datetime(retry_after)
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):  # the year 10000, say
-        return None

@@ -9,24 +9,11 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from clipkit.errors import ClipkitError, RecordError
+from clipkit.errors import ClipkitError
 from clipkit.images.remote import said
+from clipkit.tries import Failure, tls_reason
 
 _SHORT_OF_SOMETHING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
-
-
-class Failure(RecordError):
-    """A download that failed; `kind` starts with `fetch-`.
-
-    passing: the cause may be gone in a moment. wait: the seconds after which the server asks to be tried again.
-    """
-
-    def __init__(
-        self, kind: str, message: str, hint: str | None = None, *, passing: bool = False, wait: float | None = None
-    ) -> None:
-        super().__init__(kind, message, hint)
-        self.passing = passing
-        self.wait = wait
 
 
 @contextlib.contextmanager
@@ -38,7 +25,7 @@ def explained(url: str, seconds: float) -> Iterator[None]:
         message = f"{said(url)}: no whole answer within {seconds:g} s"
         raise Failure("fetch-timeout", message, "--timeout gives it longer", passing=True) from None
     except (ssl.SSLError, ssl.CertificateError, aiohttp.ClientSSLError) as error:
-        raise Failure("fetch-tls", f"{said(url)}: {_tls_reason(error)}") from None
+        raise Failure("fetch-tls", f"{said(url)}: {tls_reason(error)}") from None
     except aiohttp.ClientPayloadError:
         raise Failure("fetch-truncated", f"{said(url)}: the answer broke off", passing=True) from None
     except aiohttp.InvalidURL:
@@ -63,9 +50,3 @@ def _connection(url: str, error: Exception) -> ClipkitError:
     else:
         reason = "the connection broke off"
     return Failure("fetch-connect", f"{said(url)}: {reason}", passing=True)
-
-
-def _tls_reason(error: Exception) -> str:
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    reason = getattr(cause, "verify_message", None)
-    return f"its certificate is not valid: {reason}" if reason else "no secure connection could be made"

@@ -15,11 +15,11 @@ from typing import IO, BinaryIO
 
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.fetching.ending import has_end
-from clipkit.fetching.failure import Failure
 from clipkit.images.decode import Probe, probe
 from clipkit.images.formats import READ_HERE, SUFFIXES, describe, sniff
 from clipkit.images.limits import Limits
 from clipkit.images.remote import said
+from clipkit.tries import Failure
 
 try:
     import fcntl

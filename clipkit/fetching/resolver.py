@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from clipkit.fetching.failure import Failure
 from clipkit.terminal import printable
+from clipkit.tries import Failure
 
 _REMEMBERED = 10_000  # names
 _SECONDS = 300.0  # for so long

@@ -15,11 +15,11 @@ import pytest
 
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.fetching.downloader import Downloader, Manners
-from clipkit.fetching.failure import Failure
 from clipkit.fetching.folder import Folder, Saved
 from clipkit.fetching.resolver import Resolver
 from clipkit.images.limits import Limits
 from clipkit.images.remote import is_public
+from clipkit.tries import Failure
 from tests.fetching.server import SELF_SIGNED, Server, picture, serving
 
 
