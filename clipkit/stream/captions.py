@@ -56,6 +56,11 @@ def original_of(found: Iterable[Caption]) -> str:
     return next((caption.text for caption in sorted(own, key=lambda one: one.source != ORIGINAL)), "")
 
 
+def source_of(caption: Caption) -> str:
+    """Who wrote a caption. What has neither a source nor a model is `original`: nobody else wrote it."""
+    return caption.source or ("" if caption.model else ORIGINAL)
+
+
 def with_captions(record: Record, new: Iterable[Caption]) -> list[Any]:
     """What `texts` becomes when captions are added: its entries as they are, and `text` before them if it is missing.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from clipkit.errors import RecordError, UsageError
-from clipkit.stream.captions import ORIGINAL, Caption
+from clipkit.stream.captions import ORIGINAL, Caption, source_of
 from clipkit.stream.hashing import share_of, ticket
 from clipkit.training.examples import Example
 from clipkit.training.settings import Settings
@@ -35,7 +35,8 @@ class Texts:
     Without `Settings.weights` the caption in use is shown, and where a loss looks at `many`, others beside it, all
     alike. With them a caption is drawn among those of the sources that are named, the rest is never shown. A source is
     named as it is or by what its name begins with before a `/`: `laclip` stands for `laclip/1`, `laclip/2`, ...; the
-    longest such name counts. Captions of one name share its weight, so that {"original": 1, "laclip": 4} draws evenly
+    longest such name counts. `original` are also all that nobody else wrote: plain texts, and what has neither a source
+    nor a model. Captions of one name share its weight, so that {"original": 1, "laclip": 4} draws evenly
     among an original and its four rewrites (Fan et al., 2023), and {"original": 1, "veclip": 1} shows the alt-text
     every other time (Lai et al., 2024), however many captions there are. Several are drawn one after the other by
     weight, none twice (Efraimidis and Spirakis, 2006).
@@ -81,7 +82,7 @@ class Texts:
 
     def _shares(self, captions: Sequence[Caption]) -> list[float]:
         """The weight of each caption: that of the name its source goes by, over the captions of that name."""
-        names = [_name(caption.source, self._weights) for caption in captions]
+        names = [named(caption, self._weights) for caption in captions]
         return [0.0 if name is None else self._weights[name] / names.count(name) for name in names]
 
     def _some(self, example: Example, epoch: int, among: Sequence[_T], weights: list[float], purpose: str) -> list[_T]:
@@ -97,13 +98,13 @@ class Texts:
 
     def _spoken(self, caption: Caption) -> str:
         """A caption behind the words that say where it is from (Saito et al., 2023)."""
-        name = _name(caption.source, self._prefixes)
+        name = named(caption, self._prefixes)
         return caption.text if name is None else f"{self._prefixes[name]} {caption.text}"
 
 
-def _name(source: str, among: Mapping[str, object]) -> str | None:
-    """The name by which a source is listed: its own, or the longest that it continues with a `/`."""
-    name, slash = source, "/"
+def named(caption: Caption, among: Mapping[str, object]) -> str | None:
+    """The name by which a caption's source is listed: its own, or the longest that it continues with a `/`."""
+    name, slash = source_of(caption), "/"
     while name not in among:
         name, slash, _ = name.rpartition("/")
         if not slash:
@@ -112,9 +113,9 @@ def _name(source: str, among: Mapping[str, object]) -> str | None:
 
 
 def _or_original(caption: Caption, captions: Sequence[Caption]) -> Caption:
-    if caption.source == ORIGINAL or _words(caption.text) >= _LEAST_WORDS:
+    if source_of(caption) == ORIGINAL or _words(caption.text) >= _LEAST_WORDS:
         return caption
-    return next((other for other in captions if other.source == ORIGINAL), caption)
+    return next((other for other in captions if source_of(other) == ORIGINAL), caption)
 
 
 def _words(text: str) -> int:

@@ -54,6 +54,18 @@ def test_captions_come_as_often_as_weights_say(weights: dict[str, float], shares
         assert fits(found[caption.text], share, 4000), (caption, found)
 
 
+def test_what_nobody_else_wrote_is_original() -> None:
+    """As COCO's records have it, and after a captioner; a model's caption without a source is of no name."""
+    people = [Caption("a dog lies there"), Caption("a brown dog"), Caption("dog")]
+    captions = [*people, Caption("the dog of a model", "coca", "coca@1"), Caption("another model's", model="it@2")]
+    found = counted(Texts(Settings(weights={"original": 1, "coca": 1})), captions)
+    for caption in people:
+        assert fits(found[caption.text], 1 / 6, 4000), found
+    assert fits(found["the dog of a model"], 0.5, 4000) and not found["another model's"]
+    spoken = Texts(Settings(prefixes={"original": "people say:"})).shown(example("n", captions), 0).spoken
+    assert spoken == ["people say: a dog lies there"]
+
+
 def test_weights_count_among_the_sources_that_an_example_has() -> None:
     texts = Texts(Settings(weights={"original": 1, "laclip": 4, "coca": 100}))
     found = counted(texts, LACLIP[:2])
