@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -28,11 +29,18 @@ class RunFolder:
         self.path, self._keep = Path(path), keep
         self.checkpoints, self.model = self.path / "checkpoints", self.path / "model"
         self.metrics, self.card, self.plot = (self.path / name for name in ("metrics.jsonl", "run.json", "loss.svg"))
+        self._fresh = False
 
     @property
     def resumable(self) -> bool:
         """Whether there is something to go on from."""
         return checkpoints.newest(self.checkpoints) is not None
+
+    @property
+    def _bare(self) -> bool:
+        """Whether nothing is there that somebody might want: a run that ended before its first checkpoint."""
+        kept = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return not os.path.lexists(self.model) and all(path.name.startswith(".step-") for path in kept)
 
     def note(self, name: str, said: Any) -> Path:
         """Write a small JSON file, whole or not at all."""
@@ -61,7 +69,7 @@ class RunFolder:
             raise UsageError(f"-o {self.path} is no run of clipkit train, and not empty", "name a new folder")
         if restart and (used := self._used(model)):
             raise UsageError(f"--restart removes {used}, which --model begins with", "name another folder: -o DIR")
-        if restart or (resume and not card.get("finished")):
+        if restart or (not card.get("finished") and (resume or self._bare)):
             return
         if card.get("finished"):
             hint = f"--restart begins anew, and --model {typed(self.model)} goes on from its model into another -o"
@@ -87,16 +95,28 @@ class RunFolder:
         return next((self.path / one.name for one in made if one == real or one in real.parents), None)
 
     def begin(self, *, restart: bool) -> None:
-        """Make the folder; what an earlier run left there is removed where it is begun anew, and nothing else."""
-        if restart:
-            for name in _MADE:
-                path = self.path / name
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+        """Make the folder; what an earlier run left there is removed where it is begun anew, or has nothing to go on
+        from, and nothing else."""
+        self._fresh = not self.path.is_dir()
+        if restart or self._bare:
+            self._clear()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoints.sweep(self.checkpoints)
+
+    def discard(self) -> None:
+        """Leave nothing of a run that `begin` began."""
+        self._clear()
+        if self._fresh:
+            with contextlib.suppress(OSError):  # somebody put something there
+                self.path.rmdir()
+
+    def _clear(self) -> None:
+        for name in _MADE:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def last(self, origin: Origin) -> Reached | None:
         """Where an earlier run of the same kind stopped. Raises ClipkitError where it was another kind of run."""

@@ -112,6 +112,7 @@ class Session:
 
     def _open(self, folder: RunFolder, logs: contextlib.ExitStack, *, restart: bool) -> None:
         """Make the folder, what says whose it is, and the logs."""
+        logs.push(self._left)
         key = (folder.read_card() or {}).get("key") if self._start else None
         folder.begin(restart=restart)
         self._card = card.begun(self.named, self.origin, self.pairs) | {"key": key or secrets.token_hex(4)}
@@ -124,6 +125,12 @@ class Session:
             self._board = Wandb(folder.path, folder.path.name, self._card["key"], self.origin.settings)
         if self._board:
             logs.callback(self._board.close)
+
+    def _left(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A run that ended before its first step leaves nothing that the next try would stumble over."""
+        begun = self.reached.step or self.loss is not None
+        if self.folder and kind and not begun and not issubclass(kind, NotFinite):  # of which nan.json tells
+            self.folder.discard()
 
     def _noted(self, loader: Loader) -> Iterator[Batch]:
         for batch in loader:
