@@ -152,8 +152,13 @@ def source(
             label_folders=label_folders,
             split_folders=split_folders,
         ),
-        note=lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr),
+        note=teller(io, verb),
     )
+
+
+def teller(io: InputOptions, verb: str) -> Callable[[str], None]:
+    """Says on stderr what a person should hear at once, unless quiet."""
+    return lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr)
 
 
 def sources_by_split(

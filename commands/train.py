@@ -50,8 +50,7 @@ def run(
     settings["loss_settings"] = parse_settings(learning.loss_settings or [])
     length: dict[str, Any] = {name: settings.pop(name) for name in ("epochs", "samples") if name in settings}
     asked = {"model": model, "device": config.setting("device", device).value, "settings": settings, **length}
-    kept = {name: value for name, value in keeping.given().items() if name != "eval"}
-    kept |= {"run": io.out, "resume": io.resume, "restart": io.restart}
+    kept = keeping.given() | {"run": io.out, "resume": io.resume, "restart": io.restart}
     whole = io.limit is None and not io.shard and not io.map  # nothing is asked of single records
     shards = shard_paths(io.sources) if whole else None
     stage = Train(asked | {"shards": bool(shards)}, pipeline.runtime(io, images) | kept)
@@ -60,4 +59,5 @@ def run(
     records = pipeline.sources_by_split(io, stage.verb, measured, confine=images.confine, first=first)
     reads = {"SOURCE": io.sources, "--eval": measured["val"]}
     io, leads = pipeline.one_of_several(io)
+    stage.tell = pipeline.teller(io, stage.verb)
     return pipeline.stream(stage, io, records=records, reads=reads, sink=StdoutSink() if leads else NoSink())

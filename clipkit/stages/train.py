@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from clipkit.training import card, checkpoints, evaluating, planning, watch
 from clipkit.training.examples import RecordExamples, row_of
 from clipkit.training.folder import RunFolder, typed
 from clipkit.training.shards import Shard, ShardExamples, shard_of
+from clipkit.training.survey import Survey, shared
 
 if TYPE_CHECKING:
     from clipkit.methods.losses.base import Loss
@@ -40,7 +42,9 @@ class Train(WholeStage):
     config: model, device; settings: fields of `Settings`, those that are not there get what suits model and data;
     epochs or samples instead of settings' steps; shards: a record is a tar shard, as `shards.shard_records` makes them.
     runtime: root, confine, remote; run: the folder, None to leave nothing; resume, restart: what is done with what is
-    there; checkpoint_every, eval_every: in steps; keep: checkpoints; log: as `watch.Kind` has them.
+    there; eval: the sources that only measure, by name; checkpoint_every, eval_every: in steps; keep: checkpoints; log:
+    as `watch.Kind` has them.
+    tell: says at once what a person should hear before hours go by; without it, it is said in the end.
     """
 
     verb: ClassVar[str] = "train"
@@ -68,7 +72,10 @@ class Train(WholeStage):
             self._folder.check(resume=self._resume, restart=self._restart, model=self.config["model"])
         self._measured_on: Rows | None = None
         self._heard: list[str] = []
+        self.tell: Callable[[str], None] = self._heard.append
         self._lost: Counter[str] = Counter()
+        self._unmeasured: Counter[str] = Counter()
+        self._survey: Survey | None = None
         self._session: Session | None = None
         if self.config["shards"]:
             self.reads = ()
@@ -113,15 +120,18 @@ class Train(WholeStage):
             return error
 
     def lost(self, item: Record | BadLine, kind: str) -> None:
-        self._lost[kind] += 1
+        measures = False
+        with contextlib.suppress(RecordError):
+            measures = isinstance(item, Record) and item.get("split") == "val"
+        (self._unmeasured if measures else self._lost)[kind] += 1
 
     def learn(self, rows: Rows) -> None:
         if not len(rows):
             hint = "expected records with an image and a text"
             if set(self._lost) == {"missing-text"}:
                 hint += ": `clipkit recaption` makes captions"
-            lost = ", ".join(f"{kind} {count:,}" for kind, count in self._lost.most_common())
-            raise ClipkitError(f"there is nothing to train on{': ' * bool(lost)}{lost}", hint)
+            raise ClipkitError(f"there is nothing to train on{_told(self._lost)}", hint)
+        self._look(rows)
         from clipkit.images.opener import Opener
 
         runtime = self.runtime
@@ -141,6 +151,20 @@ class Train(WholeStage):
             device = f"cuda:{local_rank()}"
         with Patience(self._stopping) as patience, processes(device) as group:
             self._train(examples, device, group, patience)
+
+    def _look(self, rows: Rows) -> None:
+        """At what there is, before torch is loaded."""
+        measured = self._measured_on
+        assert measured is not None
+        if self.runtime.get("eval") and not len(measured):
+            what = f"--eval {' '.join(self.runtime['eval'])}: no record can be measured{_told(self._unmeasured)}"
+            raise ClipkitError(what, "expected records with an image, and a label or a text")
+        if self.config["shards"]:
+            return
+        self._survey = Survey(self._asked.get("weights") or {}, self._asked.get("prefixes") or {})
+        self._survey.look(rows)
+        if len(measured) and (both := shared(rows, measured)):
+            self.tell(f"{both:,} of the records to measure on are trained on, too: their figures flatter the model")
 
     def _examples(self, rows: Rows) -> RecordExamples | ShardExamples:
         seed = self._asked.get("seed") or 0
@@ -166,6 +190,8 @@ class Train(WholeStage):
         teacher = load(settings.teacher, device=device) if settings.teacher else None
         student = Student(encoder, settings, loss, teacher)
         many = getattr(loss, "captions", 1) if loss.texts == "many" else 1
+        for notice in self._survey.notices(loss, many) if self._survey else ():
+            self.tell(notice)
 
         def loader(first: int) -> Loader:
             return Loader(
@@ -253,7 +279,9 @@ class Train(WholeStage):
 
     @property
     def notices(self) -> list[str]:
-        heard = [*self._heard, *([*self._session.notices, *self._session.trainer.notices] if self._session else ())]
+        heard = [*self._heard, *(self._session.notices if self._session else ())]
+        if self._session and self._survey is None:  # else it was said before
+            heard += self._session.trainer.notices
         if self._session and (failed := self._session.reached.failed):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in Counter(failed.values()).most_common())
             count = f"{len(failed):,} pictures" + (" or more" if len(failed) >= checkpoints.MOST_FAILED else "")
@@ -263,6 +291,12 @@ class Train(WholeStage):
     def close(self) -> None:
         if self._measured_on is not None:
             self._measured_on.close()
+
+
+def _told(kinds: Counter[str]) -> str:
+    """Kinds of errors and how often each was, behind a colon; "" for none."""
+    said = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
+    return f": {said}" if said else ""
 
 
 def _has_weights(model: str) -> bool:

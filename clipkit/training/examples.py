@@ -72,6 +72,11 @@ def row_of(record: Record) -> bytes:
     return _encode(Row(record.id or record.digest.hex(), image_of(record), shown, negatives))
 
 
+def rows_of(rows: Rows) -> Iterator[Row]:
+    """What `row_of` made, read again."""
+    return map(_decode, rows.data())
+
+
 def captions_of(record: Record) -> tuple[list[Caption], list[Caption]]:
     """What a record's picture is called, the caption in use first, and what it is not. Raises as `row_of` does.
 

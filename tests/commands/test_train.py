@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,6 +331,65 @@ def test_one_run_at_a_time_writes_to_a_folder(here: Path, in_process: Any) -> No
     assert not (here / "run").exists()
 
 
+def with_texts(here: Path, texts: Callable[[str], list[Any]]) -> None:
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    write(here / "texts.jsonl", [record | {"texts": texts(record["text"])} for record in records])
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["--texts", "original=1,coac=1"], "--texts coac: no record has a caption", "did you mean coca? there are: "),
+        (["--texts", "foo=1"], "--texts foo: no record has a caption", "there are: coca, laclip, original"),
+        (["--texts", "laclip/1=1,laclip/3=1"], "--texts laclip/3: ", "did you mean laclip/1? there are: "),
+        (["--prefix", "lac=x"], "--prefix lac: no record has a caption", "coca, laclip, original"),
+    ],
+)
+def test_a_source_of_captions_that_there_is_not(
+    here: Path, in_process: Any, words: list[str], said: str, hint: str
+) -> None:
+    with_texts(here, lambda text: [text, {"text": f"{text} 1", "source": "laclip/1"}, {"text": "c", "source": "coca"}])
+    done = in_process("train", "texts.jsonl", *MICRO, *words, "-o", "run/")
+    assert done.code == 2 and said in done.stderr and hint in done.stderr, done.stderr
+    assert not (here / "run").exists()
+
+
+def test_sources_that_there_are(here: Path, in_process: Any) -> None:
+    """Plain texts are the original, without which no record could be used here; the weight 0 is of no matter."""
+    with_texts(here, lambda text: [text, {"text": f"{text} again", "source": "laclip/1", "model": "m@1"}])
+    words = ["--steps", "3", "--texts", "original=1,veclip=0", "--prefix", "laclip=a rewrite:"]
+    done = in_process("train", "texts.jsonl", *MICRO, *words, "-o", "run/")
+    assert done.code == 0 and done.stderr == "", done.stderr
+
+
+def test_what_a_loss_will_look_for_in_vain_is_said_before(here: Path, in_process: Any) -> None:
+    words = [*MICRO, "--steps", "2", "--loss", "hq-clip"]
+    done = in_process("train", "pairs.jsonl", *words, "-o", "run/")
+    assert done.code == 0 and done.stderr.count("no picture ") == 2, done.stderr
+    assert "no picture has more than one caption to show: hq-clip will learn" in done.stderr
+    with_texts(here, lambda text: [text, {"text": f"{text} again"}, {"text": "no", "negative": True}])
+    assert in_process("train", "texts.jsonl", *words, "-o", "other/").stderr == ""
+    assert in_process("train", "pairs.jsonl", *words, "--quiet", "-o", "quiet/").stderr == ""
+
+
+def test_records_that_are_trained_and_measured_on_are_counted(here: Path, in_process: Any) -> None:
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    write(here / "half.jsonl", records[:12] + [record | {"id": f"not-{record['id']}"} for record in records[12:]])
+    done = in_process(*TRAIN, "--steps", "1", "--eval", "half.jsonl", "-o", "run/")
+    assert done.code == 0 and "12 of the records to measure on are trained on, too" in done.stderr
+
+
+@pytest.mark.parametrize("other", [{"image": "cat"}, {"image": "cat.png", "text": "a cat"}])
+def test_records_that_cannot_be_measured_are_refused_before_the_first_step(
+    here: Path, in_process: Any, other: dict[str, Any]
+) -> None:
+    write(here / "val.jsonl", [{"id": "cat", **other}])
+    done = in_process(*TRAIN, "--eval", "val.jsonl", "-o", "run/")
+    kind = "image-missing" if "text" in other else "missing-text"
+    assert done.code == 1 and "--eval" in done.stderr and kind in done.stderr, done.stderr
+    assert not (here / "run").exists()
+
+
 @pytest.fixture
 def stopped(here: Path, in_process: Any) -> Path:
     """A run that was stopped."""
@@ -338,6 +398,37 @@ def stopped(here: Path, in_process: Any) -> Path:
     assert in_process(*TRAIN, "--steps", "300", "-o", "run/").code == 143
     watcher.join()
     return run
+
+
+def test_a_run_that_failed_before_its_first_step_is_in_nobodys_way(here: Path, in_process: Any) -> None:
+    """A forgotten --root; a loss that is no number in the first step; a kill before the first checkpoint."""
+    (here / "list").mkdir()
+    (here / "list/pairs.jsonl").write_bytes((here / "pairs.jsonl").read_bytes())
+    words = ["train", "list/pairs.jsonl", *MICRO, "--steps", "2", "-o", "run/"]
+    run = here / "run"
+    done = in_process(*words, "--root", "list")
+    assert done.code == 1 and "no example of a whole epoch can be used" in done.stderr
+    assert not run.exists()
+    run.mkdir()
+    assert in_process(*words, "--root", "list").code == 1 and not list(run.iterdir())
+    nan = in_process(*words, "--root", ".", "--lr", "1e38", "--warmup", "0", "--checkpoint-every", "2")
+    assert nan.code == 1 and (run / "nan.json").exists(), nan.stderr
+    (run / "checkpoints/.step-00000001").mkdir(exist_ok=True)
+    (run / "mine.txt").touch()
+    done = in_process(*words, "--root", ".")
+    assert done.code == 0, done.stderr
+    assert (run / "mine.txt").exists() and not (run / "nan.json").exists() and len(metrics(run)) == 2
+
+
+def test_a_model_without_checkpoints_is_not_replaced(here: Path, in_process: Any) -> None:
+    """Somebody removed them; run.json of a run that was killed as it ended says that it isn't finished."""
+    words = [*TRAIN, "--steps", "1", "-o", "run/"]
+    assert in_process(*words).code == 0
+    shutil.rmtree(here / "run/checkpoints")
+    assert "is finished" in in_process(*words).stderr
+    (here / "run/run.json").write_text(json.dumps(card(here / "run") | {"finished": False}))
+    assert "an unfinished run is in run" in in_process(*words).stderr
+    assert (here / "run/model").is_dir()
 
 
 def test_another_run_is_not_gone_on_with(stopped: Path, here: Path, in_process: Any) -> None:
