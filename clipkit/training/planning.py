@@ -35,8 +35,15 @@ def check(asked: Mapping[str, Any], *, trained: bool) -> None:
         raise UsageError("--clip-norm 0: no gradient would be left", "leave it out for no limit")
     if asked.get("layer_decay") == 0:
         raise UsageError("--layer-decay 0: nothing below the last layer would learn", "for example: --layer-decay 0.75")
+    _check_chunk(asked.get("chunk"), asked.get("batch_size"))
     _check_trained(asked, trained)
     _converted({name: value for name, value in asked.items() if name not in ("epochs", "samples")})
+
+
+def _check_chunk(chunk: int | None, batch: int | None) -> None:
+    if chunk and batch and chunk > batch:
+        hint = "a part of the batch at once is the same step in less memory; leave it out for all of it"
+        raise UsageError(f"--chunk {chunk} is more than a batch of {batch}", hint)
 
 
 def _check_trained(asked: Mapping[str, Any], trained: bool) -> None:
@@ -62,6 +69,7 @@ def plan(asked: Mapping[str, Any], count: int, *, trained: bool, device: str = "
         raise UsageError(f"--batch-size {batch} cannot be shared by {world} processes", f"a multiple of {world}")
     if batch > count:
         raise ClipkitError(f"there are {count:,} pairs: less than one batch of {batch:,}", "lower --batch-size")
+    _check_chunk(given.get("chunk"), batch)
     epochs, samples = given.pop("epochs", None), given.pop("samples", None)
     if "steps" not in given:
         seen = samples or count * (epochs or EPOCHS[trained])
