@@ -54,7 +54,7 @@ def clipkit(records: Path, model: str, steps: int, batch: int, folder: Path) -> 
     asked = ["--model", model, "--steps", str(steps), "--batch-size", str(batch), "--warmup", "1"]
     run([*CLIPKIT, "train", str(records), *asked, "--precision", "f32", "--restart", "-o", str(folder), "-q"])
     said = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [batch / step["rate"] for step in said]
+    return [batch / step["samples_per_s"] for step in said]
 
 
 def open_clip(columns: Path, model: str, batch: int, workers: int, folder: Path) -> list[float]:

@@ -50,11 +50,11 @@ def write(
         add_tokenizer(fresh)
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
         save_file(tensors, fresh / listing.hub_names()[0], metadata={"format": "pt"})
-        (fresh / listing.hub_names()[0]).chmod(0o666 & ~_umask())  # it made it for its owner alone
+        (fresh / listing.hub_names()[0]).chmod(0o666 & ~umask())  # it made it for its owner alone
         for path in fresh.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-        fresh.chmod(0o777 & ~_umask())  # mkdtemp makes it for its owner alone
+        fresh.chmod(0o777 & ~umask())  # mkdtemp makes it for its owner alone
         os.rename(fresh, target)  # onto an empty folder too; fails if somebody filled it meanwhile
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -72,7 +72,7 @@ def _described(preprocess: Preprocess) -> dict[str, Any]:
     }
 
 
-def _umask() -> int:
+def umask() -> int:
     """The process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)

@@ -109,8 +109,11 @@ def write(
     def also(fresh: Path) -> None:
         from safetensors.torch import save_file
 
+        from clipkit.models.hub_folder import umask
+
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         save_file(held, fresh / TENSORS)
+        (fresh / TENSORS).chmod(0o666 & ~umask())  # it made it for its owner alone
         (fresh / DESCRIBED).write_bytes(encode_json(msgspec.to_builtins(described)) + b"\n")
 
     target = folder / name_of(described.reached.step)

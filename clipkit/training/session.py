@@ -145,7 +145,7 @@ class Session:
         settings, habits = self.trainer.settings, self.habits
         self.loss = step.loss
         now = time.monotonic()
-        rate = settings.batch_size / max(now - self._told, 1e-9)
+        pace = settings.batch_size / max(now - self._told, 1e-9)
         said = {
             "step": step.step,
             "samples": step.step * settings.batch_size,
@@ -156,7 +156,7 @@ class Session:
             "norm": step.norm,
         }
         if self._metrics:
-            self._metrics.write(said | {"rate": round(rate, 1)})
+            self._metrics.write(said | {"samples_per_s": round(pace, 1)})
         if self._board:
             self._board.show(step.step, {name: value for name, value in said.items() if name != "step"})
         self._tell(step.step, now)

@@ -37,7 +37,7 @@ class Metrics:
     """metrics.jsonl: a line for each step, and one for each evaluation after the step's, with `eval`.
 
     A step's line: step, samples (seen so far), loss and its parts, lr, scale (of the logits), norm (of the gradient),
-    rate (samples a second; the only number here that another run of the same kind has not).
+    samples_per_s (the only number here that another run of the same kind has not).
     """
 
     def __init__(self, path: Path, done: int) -> None:

@@ -63,7 +63,7 @@ def here(folder: Path, tmp_path: Path) -> Path:
 def metrics(run: Path) -> list[dict[str, Any]]:
     """What metrics.jsonl says, without the speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "rate"} for line in lines]
+    return [{name: value for name, value in line.items() if name != "samples_per_s"} for line in lines]
 
 
 def weights(run: Path) -> bytes:
@@ -101,6 +101,9 @@ def test_a_run_learns_and_open_clip_has_its_model(here: Path, in_process: Any) -
     assert min(said["eval"]["image_to_text_r@1"], said["eval"]["text_to_image_r@1"]) > 0.5, "chance is 1 of 24"
     run = here / "run"
     lines = metrics(run)
+    assert '"samples_per_s":' in (run / "metrics.jsonl").read_text().splitlines()[1]
+    modes = {path.stat().st_mode & 0o777 for path in (run / "checkpoints/step-00000150").iterdir()}
+    assert modes == {(run / "run.json").stat().st_mode & 0o777}, "who may read the one may read the other"
     assert [line["step"] for line in lines] == [0, *range(1, 151), 150]
     assert lines[0]["eval"]["image_to_text_r@1"] < 0.2 and lines[-1]["eval"] == said["eval"]
     assert lines[150]["loss"] == pytest.approx(said["loss"], abs=1e-6)
@@ -504,6 +507,8 @@ REFUSED = [
     (["-o", "run/", "--prefix", "coca"], 2, "--prefix takes SOURCE=WORDS"),
     (["-o", "run/", "--batch-size", "25"], 1, "there are 24 pairs: less than one batch of 25"),
     (["-o", "run/", "--steps", "5", "--warmup", "5"], 2, "--warmup 5: the run has 5 steps"),
+    (["-o", "run/", "--batch-size", "8", "--chunk", "9"], 2, "--chunk 9 is more than a batch of 8"),
+    (["-o", "run/", "--chunk", "32"], 2, "--chunk 32 is more than a batch of 24"),
     (["-o", "run/", "--limit", "1"], 1, "one pair"),
     (["-o", "run/", "--limit", "0"], 1, "there is nothing to train on"),
     (["-o", "run/", "--shard", "1/2"], 2, "--shard"),
