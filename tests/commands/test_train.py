@@ -134,7 +134,9 @@ def test_a_run_learns_and_open_clip_has_its_model(here: Path, in_process: Any) -
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(here: Path, in_process: Any) -> None:
     """Ctrl-C, a full disk and a second Ctrl-C on the way; with averaged weights and an optimizer that has state."""
     words = ["--steps", "40", "--ema", "0.9", "--mirror", "--area", "0.5", "--checkpoint-every", "15"]
-    words += ["--eval", "pairs.jsonl", "--eval-every", "20"]
+    records = [json.loads(line) for line in (here / "pairs.jsonl").read_text().splitlines()]
+    write(here / "val.jsonl", [record | {"id": f"val/{record['id']}"} for record in records])
+    words += ["--eval", "val.jsonl", "--eval-every", "20"]
     assert in_process(*TRAIN, *words, "-o", "whole/").code == 0
     run = here / "run"
     watcher = at_step(run, 8, lambda: os.kill(os.getpid(), signal.SIGINT))
