@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -158,7 +157,9 @@ def source(
 
 def teller(io: InputOptions, verb: str) -> Callable[[str], None]:
     """Says on stderr what a person should hear at once, unless quiet."""
-    return lambda message: None if io.quiet else print(printable(f"clipkit {verb}: {message}"), file=sys.stderr)
+    from clipkit.stream.progress import say
+
+    return lambda message: None if io.quiet else say(printable(f"clipkit {verb}: {message}"))
 
 
 def sources_by_split(

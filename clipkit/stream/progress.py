@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 _PATIENCE = 0.7  # seconds before a bar is worth drawing (and tqdm worth importing)
+
+
+def say(line: str) -> None:
+    """A line on stderr, above the bar where one is drawn."""
+    if "tqdm" not in sys.modules:
+        print(line, file=sys.stderr)
+        return
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)
 
 
 class Progress:
