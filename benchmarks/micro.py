@@ -213,7 +213,9 @@ def chosen(job: Job) -> None:
         made.append(path.with_suffix(f".step{number}.jsonl"))
         clipkit(*(trusted if word == "TRUSTED" else word for word in step), before, "-o", made[-1])
         before = made[-1]
-    shutil.copyfile(before, path)
+    whole = path.with_suffix(".whole")
+    shutil.copyfile(before, whole)
+    whole.rename(path)
     for step_file in made:
         step_file.unlink()
 
