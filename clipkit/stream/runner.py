@@ -26,7 +26,7 @@ from clipkit.stream.signals import Signals
 from clipkit.stream.sources import BadLine
 from clipkit.stream.sources.blocks import Chosen
 from clipkit.stream.stage import Drop, Stage, policy
-from clipkit.stream.table import DROP_COLUMN, Column, TableSink
+from clipkit.stream.table import Column, main_output
 from clipkit.stream.whole import WholeStage, second_pass
 from clipkit.terminal import printable
 
@@ -155,18 +155,10 @@ class _Run:
         return Journal(path, fingerprint, resume=resume and not self.options.restart)
 
     def _open_sinks(self) -> None:
-        self.outputs[""] = self.sink or self._main_sink()
+        columns = () if self.options.json else self.columns
+        self.outputs[""] = self.sink or main_output(self.options.out, columns, dropped=self.options.mark)
         if self.options.rejects:
             self.rejects = sinks.FileSink(self.options.rejects)
-
-    def _main_sink(self) -> sinks.Sink:
-        if self.options.out and self.options.out != "-":
-            return sinks.FileSink(self.options.out)
-        if sys.stdout is None:
-            raise ClipkitError("standard output is closed", "name a file with -o")
-        if self.columns and sys.stdout.isatty() and not self.options.json:
-            return TableSink((*self.columns, DROP_COLUMN) if self.options.mark else self.columns)
-        return sinks.StdoutSink()
 
     def _progress(self, total: int | None) -> Progress:
         aside = self.options.out not in (None, "-") or self.sink is not None or not seen(sys.stdout)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from clipkit.errors import ClipkitError
 from clipkit.stream.record import Record
+from clipkit.stream.sink import FileSink, Sink, StdoutSink
 from clipkit.terminal import printable
 
 _LEAST = 8  # cells of a text that are worth showing
@@ -119,6 +121,20 @@ class TableSink:
 
     commit = flush
     abort = flush
+
+
+def main_output(out: str | None, columns: Sequence[Column], *, dropped: bool) -> Sink:
+    """Where records go: a file, a table on a terminal where there are columns, else standard output.
+
+    dropped: the table says why a record would go. Raises ClipkitError where that is closed.
+    """
+    if out and out != "-":
+        return FileSink(out)
+    if sys.stdout is None:
+        raise ClipkitError("standard output is closed", "name a file with -o")
+    if columns and sys.stdout.isatty():
+        return TableSink((*columns, DROP_COLUMN) if dropped else columns)
+    return StdoutSink()
 
 
 def _laid_out(columns: Sequence[Column], terminal: int) -> list[tuple[Column, int]]:
