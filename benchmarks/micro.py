@@ -251,9 +251,11 @@ def lines(path: Path) -> list[bytes]:
 
 @dataclass
 class Measured:
-    """A condition. pairs: of its training set, the mean over seeds. outcomes: figure -> [seeds, images]."""
+    """A condition. pairs: of its training set, the mean over seeds. keys: u64 [images], of the test. outcomes: of each
+    figure, [seeds, images]."""
 
     pairs: float
+    keys: np.ndarray
     outcomes: dict[str, np.ndarray]
 
     @property
@@ -271,13 +273,18 @@ def measured(out: Path, name: str, seeds: Sequence[int], kind: str) -> Measured 
         return None
     loaded = [runs.load(str(file))[0] for file in files]
     outcomes = {figure: np.stack([run.outcomes[figure].astype(float) for run in loaded]) for figure in FIGURES}
-    return Measured(float(np.mean([len(lines(subset(out, name, seed))) for seed in seeds])), outcomes)
+    pairs = float(np.mean([len(lines(subset(out, name, seed))) for seed in seeds]))
+    return Measured(pairs, loaded[0].keys, outcomes)
 
 
-def names_of(out: Path, kind: str) -> np.ndarray:
-    """int [images]: equal numbers for pictures of one name, in the order that runs have (that of ids)."""
-    records = sorted((json.loads(line) for line in lines(out / f"{kind}.jsonl")), key=lambda record: record["id"])
-    return np.unique([record["name"] for record in records], return_inverse=True)[1]
+def names_of(out: Path, kind: str, keys: np.ndarray) -> np.ndarray:
+    """int [images]: equal numbers for pictures of one name, in the order of a run's `keys`. (Records that show one
+    picture are one image of a run, by the id of the first.)"""
+    from clipkit.evaluation import runs
+
+    records = [json.loads(line) for line in lines(out / f"{kind}.jsonl")]
+    named = dict(zip(runs.keys([r["id"] for r in records]).tolist(), (r["name"] for r in records), strict=True))
+    return np.unique([named[key] for key in keys.tolist()], return_inverse=True)[1]
 
 
 class Doubt:
@@ -308,7 +315,7 @@ def report(out: Path, seeds: Sequence[int], configuration: Configuration) -> Non
     for kind in KINDS:
         found = {name: m for name in (*CONDITIONS, *CONTROLS) if (m := measured(out, name, seeds, kind))}
         if found:
-            everything["retrieval"][kind] = retrieval(found, names_of(out, kind), kind)
+            everything["retrieval"][kind] = retrieval(found, names_of(out, kind, next(iter(found.values())).keys), kind)
     everything["filters"] = filters(out, seeds)
     (out / "micro.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
 
