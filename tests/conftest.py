@@ -125,8 +125,9 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
         with monkeypatch.context() as patch, open(os.devnull) as nothing:
             patch.chdir(cwd or tmp_path)
             patch.setattr("sys.stdin", nothing)
+            patch.setattr("sys.argv", ["clipkit", *map(str, args)])
             capfd.readouterr()
-            code = cli.run([*map(str, args)])
+            code = cli.run(sys.argv[1:])
             return Result(code, *capfd.readouterr())
 
     return run
