@@ -7,7 +7,9 @@ import binascii
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 
 from clipkit.errors import ClipkitError, RecordError
@@ -49,6 +51,11 @@ class Opener:
         self._inside = os.path.join(os.path.realpath(self._root), "") if confine else None
         self._remote = remote
         self._shards = Shards()
+
+    @classmethod
+    def of(cls, runtime: Mapping[str, Any]) -> Self:
+        """As the runtime of a stage says: root, confine and remote, each of which may be missing."""
+        return cls(runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False))
 
     def read(self, ref: str) -> bytes:
         """The encoded image.

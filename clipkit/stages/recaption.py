@@ -148,10 +148,7 @@ class Recaption(Stage):
         elif self._opens:
             from clipkit.images.opener import Opener
 
-            runtime = self.runtime
-            self.opener = Opener(
-                runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
-            )
+            self.opener = Opener.of(self.runtime)
         captioner.setup(self.embedder if captioner.asks_model else None, self.config.get("device") or "auto")
         self.batch_size, self.lanes = captioner.batch_size, captioner.lanes
         if captioner.waits:

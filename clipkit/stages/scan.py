@@ -43,11 +43,7 @@ class Scan(Stage):
     def setup(self) -> None:
         from clipkit.images.opener import Opener
 
-        self.opener = Opener(
-            self.runtime.get("root"),
-            confine=self.runtime.get("confine", False),
-            remote=self.runtime.get("remote", False),
-        )
+        self.opener = Opener.of(self.runtime)
 
     def stamp(self, record: Record) -> str:
         image = record.get("image")

@@ -130,10 +130,7 @@ class Score(Stage):
         elif self._opens:
             from clipkit.images.opener import Opener
 
-            runtime = self.runtime
-            self.opener = Opener(
-                runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
-            )
+            self.opener = Opener.of(self.runtime)
         for scorer in self.scorers:
             scorer.setup(self.embedder)
         model = str(self.embedder.encoder.identity) if self.embedder else ""

@@ -134,14 +134,10 @@ class Train(WholeStage):
         self._look(rows)
         from clipkit.images.opener import Opener
 
-        runtime = self.runtime
-        self._opener = Opener(
-            runtime.get("root"), confine=runtime.get("confine", False), remote=runtime.get("remote", False)
-        )
+        self._opener = Opener.of(self.runtime)
         examples = self._examples(rows)
-        planning.plan(
-            self._asked, len(examples), trained=self._trained, world=_world()
-        )  # refused before torch is loaded
+        # What cannot be is refused before torch is loaded.
+        planning.plan(self._asked, len(examples), trained=self._trained, world=_world())
         from clipkit.models.device import choose
         from clipkit.stream.signals import Patience
         from clipkit.training.distributed import launched, local_rank, processes
