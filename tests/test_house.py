@@ -46,6 +46,8 @@ MAY_IMPORT = {
     },
     "recipes": {"errors", "stream"},
     "packing": {"errors", "references", "stream", "images"},
+    "exporting": {"errors", "features", "images", "methods", "models", "stream", "terminal", "text"},
+    "soups": {"errors", "models", "stream", "terminal"},
     "stages": {
         "chat",
         "errors",

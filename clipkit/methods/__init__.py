@@ -136,5 +136,21 @@ LOSSES = Registry(
     described=True,
 )
 
-_KINDS = (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, CAPTIONERS, ADAPTERS, LOSSES, TASKS)
+_X = "clipkit.exporting.targets"
+
+EXPORTERS = Registry(
+    "exporters",
+    Entry("onnx", f"{_X}.onnx:Onnx", "ONNX in f32, for onnxruntime; with --int8 in 8 bits. The default."),
+    Entry("fp16", f"{_X}.fp16:Fp16", "ONNX with 16-bit weights: half the size."),
+    Entry("openvino", f"{_X}.openvino:OpenVino", "OpenVINO's own format, for Intel's processors."),
+    Entry("torch.export", f"{_X}.torch_export:TorchExport", "torch.export's programs (.pt2), for torch without code."),
+    Entry("safetensors", f"{_X}.safetensors:Safetensors", "Weights and configuration as open_clip loads them."),
+    Entry("hf", f"{_X}.hf:Hf", "Weights and configuration as transformers' CLIPModel loads them."),
+    Entry("head", f"{_X}.head:Head", "One graph, picture in, probabilities of fixed labels out."),
+    Entry("coreml", f"{_X}.coreml:CoreMl", "Core ML packages, for Apple's devices; made and checked on macOS."),
+    Entry("executorch", f"{_X}.executorch:ExecuTorch", "ExecuTorch programs (.pte), for phones."),
+    described=True,
+)
+
+_KINDS = (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, CAPTIONERS, ADAPTERS, LOSSES, TASKS, EXPORTERS)
 REGISTRIES = {registry.kind: registry for registry in _KINDS}

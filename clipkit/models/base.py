@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ class Encoder:
     bitwise: a backend that cannot promise this runs one fixed batch shape, padded (torch), or row by row.
     """
 
-    backend: ClassVar[str] = ""  # "lite", "onnx", "open_clip"
+    backend: str = ""  # "lite", "open_clip", or what runs an exported model: "onnx", ...
 
     identity: Identity
     logit_scale: float  # already exponentiated: logits = logit_scale * image . text + (logit_bias or 0)

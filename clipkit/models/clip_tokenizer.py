@@ -36,8 +36,8 @@ class TextTokenizer:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.context_length = context_length
-        self._pad = pad
-        self._clean = clean
+        self.pad = pad
+        self.clean = clean
 
     @classmethod
     def open(cls, path: Path, context_length: int, *, pad: int | str = 0, clean: Clean = "lower") -> TextTokenizer:
@@ -55,7 +55,7 @@ class TextTokenizer:
 
     def ids(self, text: str) -> list[int]:
         """All token ids of a text, specials included, before any cut."""
-        ids: list[int] = self._tokenizer.encode(cleaned(text, self._clean)).ids
+        ids: list[int] = self._tokenizer.encode(cleaned(text, self.clean)).ids
         return ids
 
     def count(self, text: str) -> int:
@@ -66,7 +66,7 @@ class TextTokenizer:
         """Token ids, int64 [n, context_length]."""
         import numpy as np
 
-        rows = np.full((len(texts), self.context_length), self._pad, dtype=np.int64)
+        rows = np.full((len(texts), self.context_length), self.pad, dtype=np.int64)
         for row, text in zip(rows, texts, strict=True):
             ids = self.ids(text)
             if len(ids) > self.context_length:

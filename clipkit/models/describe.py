@@ -22,7 +22,8 @@ def available(wanted: str | None = None) -> Iterator[dict[str, Any]]:
     """
     if wanted is not None and "/" in wanted:
         name = parse(wanted)
-        yield {"id": name.given, "backend": _backend(name), "cached": True, "source": str(name.path)}
+        backend = _exported(name)["backend"] if name.kind == "exported" else "open_clip"
+        yield {"id": name.given, "backend": backend, "cached": True, "source": str(name.path)}
         return
     rows = [{"id": LITE, "backend": "lite", "cached": True, "source": "the package"}, *_untrained(), *_published()]
     yield from (row for row in rows if wanted is None or _matches(row["id"], wanted))
@@ -40,12 +41,12 @@ def describe(name: str) -> dict[str, Any]:
             "tags": tags,
         }
     parsed = parse(name)
-    about = {"id": parsed.shown, "backend": _backend(parsed)}
+    about = {"id": parsed.shown, "backend": "open_clip"}
     if parsed.kind == "lite":
         from clipkit.models import lite
 
-        return about | _encoder(lite.load()) | {"cached": True, "source": "the package"}
-    if parsed.kind == "onnx":
+        return about | {"backend": "lite"} | _encoder(lite.load()) | {"cached": True, "source": "the package"}
+    if parsed.kind == "exported":
         return about | _exported(parsed) | {"cached": True, "source": str(parsed.path)}
     return about | _open_clip(parsed)
 
@@ -71,10 +72,6 @@ def _published() -> Iterator[dict[str, Any]]:
 def _matches(name: str, wanted: str) -> bool:
     name, wanted = name.casefold(), wanted.casefold()
     return fnmatch.fnmatchcase(name, wanted) if any(c in wanted for c in "*?[") else wanted in name
-
-
-def _backend(name: ModelName) -> str:
-    return {"lite": "lite", "onnx": "onnx"}.get(name.kind, "open_clip")
 
 
 def _open_clip(name: ModelName) -> dict[str, Any]:
@@ -140,12 +137,14 @@ def _encoder(encoder: Any) -> dict[str, Any]:
 
 
 def _exported(name: ModelName) -> dict[str, Any]:
-    from clipkit.models.onnx import identity_of, read_manifest
+    from clipkit.models.exported import identity_of, read_manifest, runtime_of, towers_of
 
     manifest = read_manifest(name.path)
     identity = identity_of(manifest)
     return {
         "name": identity.name,
+        "backend": runtime_of(manifest),
+        "towers": list(towers_of(manifest)),
         "digest": identity.digest,
         "dim": identity.dim,
         "backbone_dim": manifest.get("backbone_dim"),

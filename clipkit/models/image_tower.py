@@ -19,28 +19,28 @@ class ImageTower:
     def __init__(self, visual: nn.Module) -> None:
         self._visual = visual
         self._seen = local()
-        self._proj: torch.Tensor | None = None
+        self.proj: nn.Parameter | None = None
         self.backbone_dim: int | None = None
         if isinstance(getattr(visual, "proj", None), nn.Parameter):
             # With its `proj` taken away the tower returns what comes before it, and the product is done here.
-            self._proj, visual.proj = visual.proj, None  # type: ignore[assignment]
-            self.backbone_dim = int(self._proj.shape[0])  # type: ignore[union-attr]
+            self.proj, visual.proj = visual.proj, None  # type: ignore[assignment]
+            self.backbone_dim = int(self.proj.shape[0])  # type: ignore[union-attr]
         elif (entrance := _projection(visual)) is not None:
             module, self.backbone_dim = entrance
             module.register_forward_pre_hook(lambda _, args: setattr(self._seen, "value", args[0]))
 
     def restore(self, copied: nn.Module) -> None:
         """Make a deep copy of the tower one that open_clip knows: its projection is given back."""
-        if self._proj is not None:
-            copied.proj = nn.Parameter(self._proj.detach().clone())
+        if self.proj is not None:
+            copied.proj = nn.Parameter(self.proj.detach().clone())
         elif (entrance := _projection(copied)) is not None:
             entrance[0]._forward_pre_hooks.clear()
 
     def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         out = self._visual(batch)
         pooled = out[0] if isinstance(out, tuple) else out  # CoCa's towers give their tokens too
-        if self._proj is not None:
-            return pooled @ self._proj, pooled
+        if self.proj is not None:
+            return pooled @ self.proj, pooled
         if self.backbone_dim is None:
             return pooled, None
         behind = self._seen.value

@@ -22,7 +22,7 @@ def load(name: str, *, device: str = "auto", precision: str = "auto", threads: i
     """
     parsed = parse(name)
     check_name(device)
-    if parsed.kind in ("lite", "onnx"):
+    if parsed.kind in ("lite", "exported"):
         encoder = _carried(parsed, threads)
         if precision not in ("auto", encoder.precision):
             raise UsageError(f"{name} is {encoder.precision}: it has no other precision", "leave --precision out")
@@ -38,6 +38,6 @@ def _carried(name: ModelName, threads: int) -> Encoder:
         from clipkit.models import lite
 
         return lite.load(threads)
-    from clipkit.models import onnx
+    from clipkit.models import exported
 
-    return onnx.load(name.path, threads=threads)
+    return exported.load(name.path, threads=threads)

@@ -21,7 +21,7 @@ HUB_PREFIX = "hf-hub:"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 GRAMMAR = "lite, ARCH:TAG, ARCH:path/to/checkpoint, hf-hub:ORG/NAME or a folder; see `clipkit models`"
 
-Kind = Literal["lite", "onnx", "tag", "checkpoint", "hub", "folder"]
+Kind = Literal["lite", "exported", "tag", "checkpoint", "hub", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ModelName:
             return f"{self.arch}:{self.path.name}"
         if self.kind == "tag":
             return f"{self.arch}:{self.tag}"
-        return self.path.resolve().name if self.kind in ("onnx", "folder") else self.given
+        return self.path.resolve().name if self.kind in ("exported", "folder") else self.given
 
 
 def parse(name: str) -> ModelName:
@@ -109,7 +109,7 @@ def _folder(name: str) -> ModelName:
             )
         raise UsageError(f"no model folder {name}", guess or GRAMMAR)
     if (path / MANIFEST).is_file():
-        return ModelName("onnx", name, path=path)
+        return ModelName("exported", name, path=path)
     if (path / HUB_CONFIG).is_file():
         return ModelName("folder", name, path=path)
     raise UsageError(f"{name} holds no model: neither {MANIFEST} nor {HUB_CONFIG} is in it", GRAMMAR)

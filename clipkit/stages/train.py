@@ -304,7 +304,7 @@ def _has_weights(model: str) -> bool:
     listing.package("training")
     if model in listing.architectures():
         return False
-    if parse(model).kind in ("lite", "onnx"):
+    if parse(model).kind in ("lite", "exported"):
         hint = "one of open_clip: tiny-ViT-64 to begin anew, ViT-B-32:laion2b_s34b_b79k to go on, for example"
         raise UsageError(f"{model} is made to be used, and cannot be trained", hint)
     return True

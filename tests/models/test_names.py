@@ -26,7 +26,7 @@ def test_forms(tmp_path: Path) -> None:
     )
     assert parse("hf-hub:laion/CLIP-x").repository == "laion/CLIP-x"
     assert parse(f"ViT-B-32:{tmp_path}/a.pt").kind == "checkpoint"
-    assert parse(str(exported)).kind == "onnx"
+    assert parse(str(exported)).kind == "exported"
     assert parse(str(layout)).kind == "folder"
 
 

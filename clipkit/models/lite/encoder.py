@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
-from clipkit.models.sessions import kernels, open_session
+from clipkit.models.sessions import Once, kernels, open_session
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +39,7 @@ class Lite(Encoder):
     first used. Safe to call from several threads.
     """
 
-    backend: ClassVar[str] = "lite"
+    backend = "lite"
 
     def __init__(self, threads: int = 1) -> None:
         manifest = json.loads(_carried("lite.json").read_bytes())
@@ -50,9 +49,9 @@ class Lite(Encoder):
         self.backbone_dim = BACKBONE_DIM
         self.few_shot_space = "backbone"  # far better than its joint features, which had to meet the texts
         self._threads = threads
-        self._image_network = _Once(lambda: _open_session("image.onnx"))
-        self._text_network = _Once(lambda: _open_session("text.onnx"))
-        self._tokenizer = _Once(_open_tokenizer)
+        self._image_network = Once(lambda: _open_session("image.onnx"))
+        self._text_network = Once(lambda: _open_session("text.onnx"))
+        self._tokenizer = Once(_open_tokenizer)
 
     @property
     def space(self) -> str:
@@ -111,22 +110,6 @@ class Lite(Encoder):
         with ThreadPoolExecutor(min(self._threads, rows)) as pool:
             for _ in pool.map(encode, range(rows)):
                 pass
-
-
-class _Once:
-    """A value made by the first caller; callers that come meanwhile wait for it."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._value: Any = None
-
-    def __call__(self) -> Any:
-        if self._value is None:
-            with self._lock:
-                if self._value is None:
-                    self._value = self._make()
-        return self._value
 
 
 def _open_session(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""The forms in which models ship, one file each."""

@@ -1,0 +1,204 @@
+"""A folder that `clipkit export` wrote, as a model: its manifest, and an encoder over whatever runs its networks.
+
+docs/models.md has the format. Nothing here loads torch, or the library that runs the networks before it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from clipkit.errors import ClipkitError
+from clipkit.models.base import Encoder, Identity, Preprocess
+from clipkit.models.clip_tokenizer import TextTokenizer
+from clipkit.models.names import MANIFEST
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMAT: Final = 1
+KIND: Final = "model"
+RUNTIMES: Final = {
+    "onnx": "clipkit.models.onnx:OnnxTowers",
+}
+"""Who runs the networks of a folder, by the name that its manifest gives: `module:class`, called as
+`class(folder, manifest, threads)`; it gives `Towers`."""
+
+
+class Towers(Protocol):
+    """The networks of an exported folder. They may be opened when they are first asked for.
+
+    Calls come from several threads at once.
+    """
+
+    space: str  # which kernels compute: the library and its version
+
+    def image(self, pixels: np.ndarray, outputs: Sequence[str]) -> list[np.ndarray]:
+        """`pixels` (f32 [n, 3, h, w], or u8 [n, h, w, 3] where the preprocessing is in the network) to `joint` [n, d]
+        and, if among `outputs`, `backbone` [n, backbone_dim]."""
+
+    def text(self, tokens: np.ndarray) -> np.ndarray:
+        """Token ids, int64 [n, context_length], to `joint` [n, d]."""
+
+
+def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
+    """An encoder from an exported folder. threads: that one call may use.
+
+    Raises ClipkitError for a newer format, an unknown runtime, a file that is not the one that was exported.
+    """
+    manifest = read_manifest(folder)
+    _check_files(folder, manifest["files"])
+    runtime = runtime_of(manifest)
+    if runtime not in RUNTIMES:
+        raise ClipkitError(f"{folder} runs on {runtime!r}, which this clipkit doesn't know", "update clipkit")
+    module, _, name = RUNTIMES[runtime].partition(":")
+    towers: Towers = getattr(importlib.import_module(module), name)(folder, manifest, threads)
+    return ExportedEncoder(folder, manifest, towers)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The clipkit.json of an exported model, checked as far as it can be without the other files."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ClipkitError(f"cannot read {path}: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise ClipkitError(f"{path} does not describe a model", "expected what `clipkit export` writes")
+    if manifest.get("format") != FORMAT:
+        raise ClipkitError(
+            f"{folder} has format {manifest.get('format')}; this clipkit reads {FORMAT}", "update clipkit"
+        )
+    if missing := sorted(_NEEDED - manifest.keys()):
+        raise ClipkitError(f"{path} lacks {', '.join(missing)}", "export the model again")
+    return manifest
+
+
+_NEEDED = frozenset(
+    [
+        "name",
+        "identity",
+        "preprocess",
+        "logit_scale",
+        "logit_bias",
+        "context_length",
+        "tokenizer",
+        "precision",
+        "row_independent",
+        "files",
+    ]
+)
+
+
+def identity_of(manifest: dict[str, Any]) -> Identity:
+    """The identity that an exported model carries: its source's, or its own if quantising changed the weights."""
+    described = manifest["preprocess"]
+    preprocess = Preprocess(**{**described, **{key: tuple(described[key]) for key in ("size", "mean", "std")}})
+    about = manifest["identity"]
+    return Identity(
+        manifest["name"], about["weights"], preprocess, about["activation"], about["dim"], about.get("extra", {})
+    )
+
+
+def runtime_of(manifest: dict[str, Any]) -> str:
+    """What runs the networks."""
+    return str(manifest.get("runtime", "onnx"))
+
+
+def towers_of(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """Which networks there are: image, text or both."""
+    return tuple(manifest.get("towers", ("image", "text")))
+
+
+class ExportedEncoder(Encoder):
+    """The two networks of a folder, or one of them: where it holds one tower, the other's features are an error.
+
+    Where the manifest says that rows are independent, batches run as they come; else (activations quantised by the
+    range of a batch, pictures of several sizes) row by row.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], towers: Towers) -> None:
+        self.backend = runtime_of(manifest)
+        self.identity = identity_of(manifest)
+        self.logit_scale, self.logit_bias = manifest["logit_scale"], manifest["logit_bias"]
+        self.context_length = manifest["context_length"]
+        self.precision = manifest["precision"]
+        self.backbone_dim = manifest.get("backbone_dim")
+        self.few_shot_space = manifest.get("few_shot_space", "joint")
+        self.towers: tuple[str, ...] = towers_of(manifest)
+        self.raw = manifest.get("pixels", "normalised") == "raw"
+        self._at_once = self.batch_size if manifest["row_independent"] and not self.raw else 1
+        self._folder, self._networks = folder, towers
+        about = manifest["tokenizer"]
+        self._tokenizer = about and TextTokenizer.open(
+            folder / about["file"], self.context_length, pad=about["pad"], clean=about["clean"]
+        )
+
+    @property
+    def space(self) -> str:
+        return f"{super().space}/{self._networks.space}"
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        if self.raw:
+            return np.asarray(image)
+        from clipkit.images.transform import apply
+
+        return apply(self.identity.preprocess, image)
+
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self._require("image")
+        names = ["joint", "backbone"] if backbone and self.backbone_dim else ["joint"]
+        outputs = self._rows(batch, len(names), lambda part: self._networks.image(part, names))
+        return _unit(outputs[0]), outputs[1].astype(np.float32) if len(names) > 1 else None
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        self._require("text")
+        tokens = self._tokenizer(texts)
+        return _unit(self._rows(tokens, 1, lambda part: [self._networks.text(part)])[0])
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        self._require("text")
+        return [self._tokenizer.count(text) for text in texts]
+
+    def close(self) -> None:
+        del self._networks
+
+    def _require(self, tower: str) -> None:
+        if tower not in self.towers:
+            raise ClipkitError(f"{self._folder} holds the {self.towers[0]} tower alone", "export it without --tower")
+
+    def _rows(
+        self, rows: np.ndarray | Sequence[np.ndarray], outputs: int, run: Callable[[np.ndarray], list[np.ndarray]]
+    ) -> list[np.ndarray]:
+        """Outputs [n, ...] of rows, as many at once as may be."""
+        starts = range(0, len(rows), self._at_once)
+        parts = [run(np.ascontiguousarray(rows[start : start + self._at_once])) for start in starts]
+        if not parts:
+            widths = (self.identity.dim, self.backbone_dim or 0)
+            return [np.zeros((0, width), np.float32) for width in widths[:outputs]]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows [n, d] scaled to length 1, each on its own, f32."""
+    rows = rows.astype(np.float64)
+    unit: np.ndarray = (rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))).astype(np.float32)
+    return unit
+
+
+def _check_files(folder: Path, files: dict[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if path.parent != folder or not path.is_file():
+            raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise ClipkitError(f"{path} is not the file that was exported (its sha256 differs)", "copy it again")
