@@ -14,7 +14,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,11 @@ from clipkit.errors import ClipkitError
 from clipkit.models import listing
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 OPENAI_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+WRAPPED = "module."  # before every name, where DistributedDataParallel had the model
 SAFETENSORS = "save its state dict with safetensors.torch.save_file"
 
 
@@ -46,11 +48,11 @@ def read_shapes(path: Path) -> Shapes:
     Nothing is unpickled but tensors and plain containers. Raises ClipkitError for TorchScript (which holds code),
     pickled objects, a file cut short, and what holds no tensors.
     """
-    shapes = _safetensors(path) if path.suffix == ".safetensors" else _shapes(_pickled(path))
+    shapes = _safetensors(path) if path.suffix == ".safetensors" else _shapes(read_pickled(path))
     if not shapes:
         raise ClipkitError(f"{path} holds no weights", "expected a state dict: tensors by name")
-    if all(name.startswith("module.") for name in shapes):
-        return {name.removeprefix("module."): shape for name, shape in shapes.items()}
+    if all(name.startswith(WRAPPED) for name in shapes):
+        return {name.removeprefix(WRAPPED): shape for name, shape in shapes.items()}
     return shapes
 
 
@@ -64,17 +66,26 @@ def _safetensors(path: Path) -> Shapes:
         raise ClipkitError(f"cannot read {path}: {error}") from None
 
 
-def _shapes(loaded: Any) -> Shapes:
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of torch.save by name, mapped where the file can be; open_clip's wrapping taken off.
+
+    Raises as `read_shapes` does, but for a file without tensors: that gives {}.
+    """
     import torch
 
+    loaded = _loaded(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict):
         return {}
-    return {str(name): tuple(value.shape) for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
 
 
-def _pickled(path: Path) -> Any:
+def _loaded(path: Path) -> Any:
     import torch
 
     if _is_torchscript(path):

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from clipkit.errors import UsageError
+from clipkit.errors import ClipkitError, UsageError
 from clipkit.models import listing
 from clipkit.models.base import Preprocess
 
 if TYPE_CHECKING:
     import torch
+
+# What safetensors makes of ENOSPC, EFBIG and EDQUOT, which it has no number for.
+_FULL: Final = ("os error 28", "os error 27", "os error 122", "code: 28", "code: 27", "code: 122")
 
 
 def check_target(folder: str | Path) -> None:
@@ -27,17 +31,31 @@ def check_target(folder: str | Path) -> None:
         raise UsageError(f"{folder} exists: a model is not written over what is there", "name a new folder")
 
 
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """For what writes a model: where it cannot be written, a ClipkitError says why."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = any(sign in str(error) for sign in _FULL)
+        said = "no space left on the disk, or none for this user" if full else getattr(error, "strerror", None) or error
+        raise ClipkitError(f"{target.name} cannot be written: {said}") from None
+
+
 def write(
     folder: str | Path,
-    state: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     config: Mapping[str, Any],
     preprocess: Preprocess,
-    add_tokenizer: Callable[[Path], None],
+    add: Callable[[Path], None],
 ) -> None:
     """Write a model; FOLDER appears when it is whole and on the disk.
 
-    state: the weights by open_clip's names. config: open_clip's `model_cfg`. add_tokenizer: puts the tokenizer's files,
-    where the model has any, into the folder that is being made. Raises UsageError where FOLDER holds something.
+    state: the weights by open_clip's names, or pairs of name and tensor, of which no more than the copy that is written
+    is held. config: open_clip's `model_cfg`. add: puts the tokenizer's files, where the model has any, and what else
+    belongs to it into the folder that is being made, after the weights. Raises UsageError where FOLDER holds something.
     """
     from safetensors.torch import save_file
 
@@ -47,10 +65,12 @@ def write(
     try:
         described = {"model_cfg": dict(config), "preprocess_cfg": _described(preprocess)}
         (fresh / listing.HUB_CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        add_tokenizer(fresh)
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+        pairs = state.items() if isinstance(state, Mapping) else state
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in pairs}
         save_file(tensors, fresh / listing.hub_names()[0], metadata={"format": "pt"})
         (fresh / listing.hub_names()[0]).chmod(0o666 & ~umask())  # it made it for its owner alone
+        del tensors
+        add(fresh)
         for path in fresh.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import open_clip
@@ -46,14 +46,14 @@ def load(name: ModelName, *, device: str = "auto", precision: str = "auto", thre
     device = choose(device)
     precision = choose_precision(device, precision)
     torch.set_num_threads(threads)
-    source = _resolve(name)
+    source = resolve(name)
     tokenizer = model_tokenizer(source.tokenizer, source.config["text_cfg"])
     model, notices = _build(name, source)
     identity = Identity(
         name=name.shown,
         weights=weights_digest(model.state_dict()),
-        preprocess=_preprocess(source.preprocess, model),
-        activation=_activation(model),
+        preprocess=preprocess_of(source.preprocess, model),
+        activation=activation_of(model),
         dim=int(source.config["embed_dim"]),
     )
     return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision=precision, notices=notices)
@@ -79,8 +79,8 @@ def untrained(arch: str, *, seed: int, device: str = "auto", bias: float | None 
     identity = Identity(
         name=arch,
         weights=weights_digest(model.state_dict()),
-        preprocess=_preprocess(source.preprocess, model),
-        activation=_activation(model),
+        preprocess=preprocess_of(source.preprocess, model),
+        activation=activation_of(model),
         dim=int(config["embed_dim"]),
     )
     return OpenClipEncoder(model, tokenizer, identity, source, device=device, precision="f32", notices=[])
@@ -89,7 +89,7 @@ def untrained(arch: str, *, seed: int, device: str = "auto", bias: float | None 
 class OpenClipEncoder(Encoder):
     """An open_clip model; `model` is in eval mode and belongs to the encoder from here on."""
 
-    backend: ClassVar[str] = "open_clip"
+    backend = "open_clip"
     notices: list[str]
 
     def __init__(
@@ -278,7 +278,7 @@ class Source:
     tokenizer: str
 
 
-def _resolve(name: ModelName) -> Source:
+def resolve(name: ModelName) -> Source:
     """Find (or fetch) the files of a model and what describes them."""
     if name.kind == "tag":
         entry = listing.pretrained()[name.arch][name.tag]
@@ -304,25 +304,40 @@ def _resolve(name: ModelName) -> Source:
 def _build(name: ModelName, source: Source) -> tuple[nn.Module, list[str]]:
     """The model with its weights, f32 on the CPU, and what the user should hear."""
     shapes = checkpoint.read_shapes(source.weights)
-    notices = []
-    if name.kind == "checkpoint":
-        trained = checkpoint.trained_with(name.path, shapes)
-        quick_gelu = bool(source.config.get("quick_gelu"))
-        if trained is not None:
-            checkpoint.check_activation(f"{name.arch}:{name.path}", name.arch, quick_gelu, trained)
-        elif (other := listing.twin(name.arch)) is not None:
-            has = "QuickGELU" if quick_gelu else "GELU"
-            notices.append(
-                f"nothing says what activation {name.path} was trained with: {has} is taken, as {name.arch} has it. "
-                f"If that is wrong, use {other}; an open_clip_config.json beside the file settles it"
-            )
+    notices = check_activation(name, source, shapes)
+    model = build(source, name.shown)
     with _quiet():
-        try:
-            model = open_clip.create_model(source.architecture, load_weights=False, pretrained_text=False)
-        except (RuntimeError, OSError) as error:  # it says which package a tower needs
-            raise ClipkitError(f"open_clip cannot build {name.shown}: {str(error).splitlines()[0]}") from None
         notices += checkpoint.fill(model, source.weights, shapes, name.shown)
     return model, notices
+
+
+def check_activation(name: ModelName, source: Source, shapes: checkpoint.Shapes) -> list[str]:
+    """Raise ClipkitError for weights trained with another activation; a notice where nothing says with which."""
+    if name.kind != "checkpoint":
+        return []
+    trained = checkpoint.trained_with(name.path, shapes)
+    quick_gelu = bool(source.config.get("quick_gelu"))
+    if trained is not None:
+        checkpoint.check_activation(f"{name.arch}:{name.path}", name.arch, quick_gelu, trained)
+    elif (other := listing.twin(name.arch)) is not None:
+        has = "QuickGELU" if quick_gelu else "GELU"
+        return [
+            f"nothing says what activation {name.path} was trained with: {has} is taken, as {name.arch} has it. "
+            f"If that is wrong, use {other}; an open_clip_config.json beside the file settles it"
+        ]
+    return []
+
+
+def build(source: Source, shown: str, *, device: str = "cpu") -> nn.Module:
+    """The model, not yet filled: random weights, or none where device is `meta`."""
+    with _quiet(), torch.device(device):
+        try:
+            model: nn.Module = open_clip.create_model(
+                source.architecture, load_weights=False, pretrained_text=False, device=device
+            )
+        except (RuntimeError, OSError) as error:  # it says which package a tower needs
+            raise ClipkitError(f"open_clip cannot build {shown}: {str(error).splitlines()[0]}") from None
+    return model
 
 
 @contextmanager
@@ -336,7 +351,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _preprocess(config: dict[str, Any], model: nn.Module) -> Preprocess:
+def preprocess_of(config: dict[str, Any], model: nn.Module) -> Preprocess:
     """open_clip's description of the pixels as ours; the size is the image tower's."""
     described = open_clip.transform.PreprocessCfg(**open_clip.transform.merge_preprocess_dict({}, config))
     size = model.visual.image_size  # type: ignore[union-attr]
@@ -356,7 +371,7 @@ def _channels(values: Sequence[float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _activation(model: nn.Module) -> str:
+def activation_of(model: nn.Module) -> str:
     """The GELUs of a model: `gelu`, `quickgelu`, `gelu_tanh`, or several with `+`."""
     found = set()
     for module in model.modules():

@@ -28,7 +28,6 @@ TENSORS: Final = "training.safetensors"
 DESCRIBED: Final = "training.json"
 _NAME: Final = re.compile(r"step-([0-9]{8,18})")
 MOST_FAILED: Final = 10_000  # ids that a run remembers
-_FULL: Final = ("os error 28", "os error 27", "os error 122", "code: 28", "code: 27", "code: 122")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -124,15 +123,11 @@ def write(
 
 def save(target: Path, write_it: Any) -> None:
     """Call what writes a folder; a full disk is said as such. Raises ClipkitError."""
-    from safetensors import SafetensorError
+    from clipkit.models.hub_folder import writing
 
-    try:
+    with writing(target):
         write_it()
         _synced(target.parent)
-    except (OSError, SafetensorError) as error:
-        full = any(sign in str(error) for sign in _FULL)
-        said = "no space left on the disk, or none for this user" if full else getattr(error, "strerror", None) or error
-        raise ClipkitError(f"{target.name} cannot be written: {said}") from None
 
 
 def newest(folder: Path) -> Path | None:

@@ -1,0 +1,1 @@
+"""Models made of models: averages and sums of weights."""

@@ -1,0 +1,154 @@
+"""The weights that a soup is made of: found by a name, read one tensor at a time, and held against each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.models.base import Identity
+from clipkit.models.checkpoint import Shapes
+from clipkit.models.identity import weights_digest
+from clipkit.models.names import HUB_CONFIG, MANIFEST, ModelName, parse
+from clipkit.models.outline import Outline, outline
+from clipkit.models.weights_file import OpenWeights
+
+RUN: Final = "run.json"  # in a folder that `clipkit train` wrote
+ADAPTER: Final = "adapter.json"
+_COMPARED: Final = ("setting", "activation", "preprocessing", "tensor")
+_MIXED: Final = "an open_clip model: ARCH:TAG, ARCH:path, hf-hub:ORG/NAME, a model's folder or a run of clipkit train"
+
+
+@dataclass(frozen=True)
+class State:
+    """A model of open_clip whose weights are in a file, unread. model: as `--model` takes it.
+
+    Two states of one architecture have the same names and shapes, those of the architecture.
+    """
+
+    model: str
+    outline: Outline
+
+    @property
+    def name(self) -> str:
+        """What it is called, without the folders it lies in."""
+        return self.outline.identity.name
+
+    @property
+    def shapes(self) -> Shapes:
+        return self.outline.shapes
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return self.outline.notices
+
+    def open(self) -> OpenWeights:
+        """Its tensors for the length of a `with`: name -> tensor on the CPU, floats as f32."""
+        return self.outline.file.open()
+
+    @cached_property
+    def weights(self) -> str:
+        """sha256 of the weights, the same as the loaded model's; they are read for it, once."""
+        with self.open() as tensors:
+            return weights_digest(tensors)
+
+    @property
+    def identity(self) -> Identity:
+        """The loaded model's."""
+        return replace(self.outline.identity, weights=self.weights)
+
+
+def state(given: str) -> State:
+    """Find a model by what a user gives: what `--model` takes, or the folder of a run, which stands for its model.
+
+    Raises UsageError for what is no model or has no weights to be mixed (`lite`, an exported folder, an adapter),
+    ClipkitError for weights that cannot be had, read, or that don't fit their architecture.
+    """
+    model = _model(given)
+    name = _parsed(model)
+    if name.kind == "lite":
+        raise UsageError("lite has no weights that can be mixed", f"expected {_MIXED}")
+    if name.kind == "exported":
+        raise UsageError(
+            f"{given} is an exported model ({MANIFEST}): it holds networks, not weights that can be mixed",
+            "name the model that it was exported from",
+        )
+    described = outline(name)
+    return State(model, replace(described, identity=replace(described.identity, name=_called(name))))
+
+
+def _parsed(model: str) -> ModelName:
+    path = Path(model).expanduser()
+    if "/" in model and (path / HUB_CONFIG).is_file():
+        return ModelName("folder", model, path=path)  # an export that holds weights is one, too
+    return parse(model)
+
+
+def _model(given: str) -> str:
+    """The folder of a run as its model's; anything else as it is."""
+    path = Path(given).expanduser()
+    if not path.is_dir() or (path / HUB_CONFIG).is_file() or (path / MANIFEST).is_file():
+        return given
+    if (path / ADAPTER).is_file():
+        raise UsageError(
+            f"{given} is an adapter, not a model",
+            f"one that changes weights becomes a model: clipkit fold-adapter {given} -o DIR/",
+        )
+    if not (path / RUN).is_file():
+        return given
+    inner = path / "model"
+    if not inner.is_dir():
+        steps = sorted(one.name for one in path.glob("checkpoints/step-*"))
+        hint = f"its last checkpoint is ./{path / 'checkpoints' / steps[-1]}/" if steps else "finish it: --resume"
+        raise UsageError(f"{given} is a run that has not ended: there is no model in it", hint)
+    return os.path.join(given, "model") if os.path.isabs(given) else os.path.join(".", given, "model")
+
+
+def _called(name: ModelName) -> str:
+    """A model of a run by the run's name: all of them are called `model`."""
+    if name.kind != "folder":
+        return name.shown
+    folder = name.path.resolve()
+    for run in folder.parents[:2]:
+        if (run / RUN).is_file():
+            return run.name if folder == run / "model" else f"{run.name}/{folder.name}"
+    return name.shown
+
+
+def check(states: Sequence[State]) -> None:
+    """Raise ClipkitError unless the states can be mixed: one architecture, activation, preprocessing, the same tensors.
+
+    The message names the first that differs from the first of all, and where.
+    """
+    for other in states[1:]:
+        if said := _differs(states[0], other):
+            raise ClipkitError(
+                f"{states[0].model} and {other.model} cannot be mixed: {said}", "all models must be of one architecture"
+            )
+
+
+def _differs(one: State, other: State) -> str:
+    for what, first, second in zip(_COMPARED, _compared(one), _compared(other), strict=True):
+        if found := list(_unequal(first, second)):
+            more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+            return f"{what} {', '.join(found[:3])}{more}"
+    return ""
+
+
+def _compared(state: State) -> tuple[Mapping[str, Any], ...]:
+    identity = state.outline.identity
+    return state.outline.architecture, {"": identity.activation}, vars(identity.preprocess), state.shapes
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for name in dict.fromkeys((*one, *other)):
+        if one.get(name) != other.get(name):
+            yield f"{name} is {_said(one, name)} and {_said(other, name)}".strip()
+
+
+def _said(values: Mapping[str, Any], name: str) -> str:
+    return str(list(values[name]) if isinstance(values[name], tuple) else values[name]) if name in values else "absent"
