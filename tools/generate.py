@@ -17,7 +17,8 @@ from clipkit.completion import SCRIPTS
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPLETIONS = {"bash": "clipkit.bash", "zsh": "_clipkit", "fish": "clipkit.fish"}
-NEED_TORCH = {"torch", "open_clip_torch", "webdataset"}  # what the slim install leaves out
+# What the slim install leaves out: torch, what stands on it, and what makes ONNX graphs of its models.
+NEED_TORCH = {"torch", "open_clip_torch", "webdataset", "onnx", "onnxscript"}
 BEGIN, END = "<!-- verbs: written by tools/generate.py -->\n", "<!-- /verbs -->\n"
 
 
