@@ -14,7 +14,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,7 +206,7 @@ def fill(model: nn.Module, path: Path, shapes: Shapes, shown: str) -> list[str]:
         ) from None
     unexpected = [name for name in unexpected if name not in OPENAI_ENTRIES]
     if missing or unexpected:
-        said = [f"{what} {_some(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names]
+        said = [f"{what} {some(names)}" for what, names in (("lacks", missing), ("has unknown", unexpected)) if names]
         raise ClipkitError(
             f"{path.name} does not fit the architecture: it {' and '.join(said)}", "is it for another one?"
         )
@@ -238,5 +238,6 @@ def _resized(model: nn.Module, shapes: Shapes) -> list[str]:
     ]
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names of many, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -16,7 +16,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from clipkit.errors import ClipkitError
 from clipkit.models import open_clip as backend
 from clipkit.models.base import Identity
-from clipkit.models.checkpoint import Shapes
+from clipkit.models.checkpoint import Shapes, some
 from clipkit.models.names import ModelName
 from clipkit.models.open_clip import Source
 from clipkit.models.weights_file import WeightsFile
@@ -76,19 +76,21 @@ def outline(name: ModelName) -> Outline:
 
 def _fits(shown: str, shapes: Shapes, found: Shapes) -> None:
     """open_clip converts some files when it loads them (other names, position tables of another size); not here."""
-    names = [name for name in (*shapes, *found) if shapes.get(name) != found.get(name)]
-    if not names:
-        return
-    first = names[0]
-    said = [
-        f"{what} {'no' if first not in of else 'one of ' + str(list(of[first]))}"
-        for what, of in (("the file has", found), ("the architecture", shapes))
-    ]
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    raise ClipkitError(
-        f"{shown}: its weights are not as its architecture has them: of {first} {', '.join(said)}{more}",
-        "is it for another one? If it loads as --model, clipkit export --to safetensors writes it as it is here needed",
-    )
+    wrong = {
+        "lacks": [name for name in shapes if name not in found],
+        "has unknown": [name for name in found if name not in shapes],
+        "has other shapes than the architecture:": [
+            f"{name} {list(found[name])} for {list(shape)}"
+            for name, shape in shapes.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    said = [f"{what} {some(names)}" for what, names in wrong.items() if names]
+    if said:
+        raise ClipkitError(
+            f"{shown} does not fit its architecture as it is stored: it {' and '.join(said)}",
+            "is it for another one? If --model takes it, clipkit export --to safetensors stores it so that it fits",
+        )
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

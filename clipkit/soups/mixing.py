@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipkit.soups.states import State
 
 PIECE: Final = 1 << 24  # numbers, of which sums are kept in f64: 128 MiB
+_BLOCK: Final = 1 << 20  # numbers of a tensor that are widened at a time
 Terms = Sequence[tuple[float, "State"]]
 
 
@@ -63,10 +64,16 @@ def _add(sums: dict[str, torch.Tensor], coefficient: float, name: str, tensors: 
     if not tensor.is_floating_point():
         sums.setdefault(name, tensor.clone())
         return
-    if not torch.isfinite(tensor).all():
-        raise ClipkitError(f"{state.model} holds numbers that are not finite, in {name}", "was its training stopped?")
-    wide = tensor.double().mul_(coefficient)
-    sums[name] = sums[name].add_(wide) if name in sums else wide
+    first = name not in sums
+    if first:
+        sums[name] = torch.empty(tensor.shape, dtype=torch.float64)
+    flat, total = tensor.reshape(-1), sums[name].view(-1)
+    for start in range(0, len(flat), _BLOCK):
+        into, part = (whole[start : start + _BLOCK] for whole in (total, flat))
+        if not torch.isfinite(part).all():
+            raise ClipkitError(f"{state.model} holds numbers that are not finite, in {name}", "its training went wrong")
+        wide = part.double().mul_(coefficient)
+        into.copy_(wide) if first else into.add_(wide)  # -0 stays -0: nothing is added to 0
 
 
 def _rounded(name: str, total: torch.Tensor) -> torch.Tensor:

@@ -2,62 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from clipkit.errors import UsageError
 from clipkit.models.hub_folder import check_target
 from clipkit.soups.card import said_of, save
 from clipkit.soups.mixing import Terms, mix
-from clipkit.soups.states import State, check
+from clipkit.soups.states import State, check, state
+
+Tell = Callable[[str], None]
 
 
-def uniform(states: Sequence[State], out: str) -> dict[str, Any]:
+def uniform(models: Sequence[str], out: str, tell: Tell) -> dict[str, Any]:
     """Write the mean of models' weights (the uniform soup of Wortsman et al., 2022); returns what was made, as JSON.
 
-    The order of the models changes nothing: they are added in that of their digests. Raises as `save` and `mix` do.
+    models: names as `state` takes them. tell: says a notice. Raises as `state`, `mix` and `save` do.
     """
     check_target(out)
-    check(states)
+    states = _states(models, tell)
+    terms = uniform_terms(states)
+    return save(out, states[0], mix(terms), {"recipe": "uniform", "terms": said_of(terms)})
+
+
+def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, tell: Tell) -> dict[str, Any]:
+    """Write a model and task vectors (Ilharco et al., 2023), as `task_terms` has it; returns what was made, as JSON.
+
+    Raises as `uniform` does; UsageError for a scale that is no number, or without anything to add or negate.
+    """
+    check_target(out)
+    if not math.isfinite(scale):
+        raise UsageError(f"--scale {scale}: it is a number", "for example: --scale 0.5")
+    if not add and not negate:
+        raise UsageError("there is no task vector", "name tuned models: --add MODEL, --negate MODEL, --analogy A B C")
+    first, *others = _states([base, *add, *negate], tell)
+    added, negated = others[: len(add)], others[len(add) :]
+    terms = task_terms(first, added, negated, scale)
+    said = {"recipe": "task", "scale": scale, "base": _named([first])[0], "add": _named(added)}
+    said |= {"negate": _named(negated), "terms": said_of(terms)}
+    return save(out, first, mix(terms), said)
+
+
+def uniform_terms(states: Sequence[State]) -> Terms:
+    """The mean. The order of the states changes nothing, bit for bit: they are added in that of their digests."""
     part = Fraction(1, len(states))
-    terms = gathered((part, state) for state in sorted(states, key=lambda state: state.weights))
-    return save(out, terms[0][1], mix(terms), {"recipe": "uniform", "terms": said_of(terms)})
+    return gathered((part, one) for one in _in_order(states))
 
 
-def task(base: State, added: Sequence[State], negated: Sequence[State], scale: float, out: str) -> dict[str, Any]:
-    """Write base + scale * (sum of added task vectors - sum of negated ones); returns what was made, as JSON.
+def task_terms(base: State, added: Sequence[State], negated: Sequence[State], scale: float) -> Terms:
+    """base + scale * (sum of the task vectors added - sum of those negated); a vector is a model minus the base.
 
-    A task vector is a tuned model's weights minus the base's (Ilharco et al., 2023). An analogy, "a is to b as c is to
-    the result", is b and c added and a negated. Coefficients are added up exactly before anything is mixed, so what
-    cancels leaves no trace: a base against itself, or a model added and negated, gives the base, bit for bit.
+    An analogy, a is to b as c is to the result, is b and c added and a negated: of its four bases two cancel, and that
+    leaves base + scale * ((c - base) + (b - a)), as in the paper.
     """
-    check_target(out)
-    check([base, *added, *negated])
     factor = Fraction(scale)
-    vectors = [*((factor, state) for state in added), *((-factor, state) for state in negated)]
-    vectors.sort(key=lambda vector: vector[1].weights)
-    rest = 1 - sum((coefficient for coefficient, _ in vectors), Fraction())
-    terms = gathered([(rest, base), *vectors])
-    said = {
-        "recipe": "task",
-        "scale": scale,
-        "base": _named(base),
-        "added": sorted(map(_named, added), key=lambda said: said["weights"]),
-        "negated": sorted(map(_named, negated), key=lambda said: said["weights"]),
-        "terms": said_of(terms),
-    }
-    return save(out, base, mix(terms), said)
+    vectors = [*((factor, one) for one in _in_order(added)), *((-factor, one) for one in _in_order(negated))]
+    rest = 1 - factor * (len(added) - len(negated))
+    return gathered([(rest, base), *vectors])
 
 
 def gathered(terms: Iterable[tuple[Fraction, State]]) -> Terms:
-    """Terms with one coefficient for all that have the same weights, those with none left out; in their first order."""
+    """Terms with one coefficient for all that have the same weights, those with none left out; in their first order.
+
+    Coefficients are added up exactly, so what cancels leaves no trace: a task vector of a model against itself, or one
+    added and negated, gives the base bit for bit.
+    """
     sums: dict[str, Fraction] = {}
     states: dict[str, State] = {}
-    for coefficient, state in terms:
-        sums[state.weights] = sums.get(state.weights, Fraction()) + coefficient
-        states.setdefault(state.weights, state)
+    for coefficient, one in terms:
+        sums[one.weights] = sums.get(one.weights, Fraction()) + coefficient
+        states.setdefault(one.weights, one)
     return [(float(coefficient), states[weights]) for weights, coefficient in sums.items() if coefficient]
 
 
-def _named(state: State) -> dict[str, str]:
-    return {"model": state.name, "weights": state.weights}
+def _states(models: Sequence[str], tell: Tell) -> list[State]:
+    """All of them, one a name, and what the user should hear. Raises ClipkitError unless they can be mixed."""
+    found = {name: state(name) for name in dict.fromkeys(models)}
+    check(list(found.values()))
+    for notice in dict.fromkeys(notice for one in found.values() for notice in one.notices):
+        tell(notice)
+    return [found[name] for name in models]
+
+
+def _in_order(states: Iterable[State]) -> list[State]:
+    return sorted(states, key=lambda one: one.weights)
+
+
+def _named(states: Iterable[State]) -> list[dict[str, str]]:
+    return [{"model": one.name, "weights": one.weights} for one in _in_order(states)]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.models.base import Identity
-from clipkit.models.checkpoint import Shapes
+from clipkit.models.checkpoint import Shapes, some
 from clipkit.models.identity import weights_digest
 from clipkit.models.names import HUB_CONFIG, MANIFEST, ModelName, parse
 from clipkit.models.outline import Outline, outline
@@ -127,15 +127,15 @@ def check(states: Sequence[State]) -> None:
     for other in states[1:]:
         if said := _differs(states[0], other):
             raise ClipkitError(
-                f"{states[0].model} and {other.model} cannot be mixed: {said}", "all models must be of one architecture"
+                f"{states[0].model} and {other.model} cannot be mixed: {said}",
+                "weights add up only among models of one architecture that see the same pixels",
             )
 
 
 def _differs(one: State, other: State) -> str:
     for what, first, second in zip(_COMPARED, _compared(one), _compared(other), strict=True):
         if found := list(_unequal(first, second)):
-            more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-            return f"{what} {', '.join(found[:3])}{more}"
+            return f"{what} {some(found)}"
     return ""
 
 
