@@ -12,6 +12,7 @@ from clipkit.errors import UsageError
 if TYPE_CHECKING:
     from clipkit.exporting.samples import Samples
     from clipkit.exporting.source import Source
+    from clipkit.methods.adapters.files import Saved
     from clipkit.models.base import Encoder
 
 Tower = Literal["image", "text"]
@@ -87,12 +88,14 @@ class Target:
     takes: the wishes besides `towers` that it can fulfil. packages: what must be importable, and how to install it.
     runtime: who runs the networks (`clipkit.models.exported.RUNTIMES`): then the folder gets a clipkit.json and run.py,
     and is a model of clipkit's. "" where it is something else (a hub folder, a head).
+    answers: what `open` gives are no features but probabilities of fixed labels, by `encode_images`; `reference` too.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset()
     packages: ClassVar[Mapping[str, str]] = {}
     needs_torch: ClassVar[bool] = True  # it is made of the torch model, and not of its ONNX graphs
     runtime: ClassVar[str] = ""
+    answers: ClassVar[bool] = False
 
     def __init__(self, wish: Wish) -> None:
         """Raises UsageError for a wish that this target cannot fulfil, MissingPackage, or ClipkitError where the
@@ -128,6 +131,13 @@ class Target:
         from clipkit.models import exported
 
         return exported.load(folder)
+
+    def reference(self, encoder: Encoder, saved: Saved | None) -> Encoder:
+        """What the export is held to, in a process of its own: the source itself, with its adapter's weights in it.
+
+        saved: the adapter, as `open_encoder` gives it. A target that answers gives the same answers by the source.
+        """
+        return encoder
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
