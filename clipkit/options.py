@@ -307,6 +307,43 @@ Space: TypeAlias = Annotated[
 ]
 MeasuredAdapter: TypeAlias = Annotated[str | None, Option(metavar="DIR", help="Measure what train-adapter wrote.")]
 
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutOptions(OptionGroup):
+    """How images that only measure are read, for verbs whose arguments are models."""
+
+    title: ClassVar[str] = "Images to measure on"
+
+    labels: LabelsFound = None
+    template: Template = None
+    split: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Take records of this split alone. Default: those of val, and those without one."),
+    ] = None
+    root: Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")] = None
+    map: Annotated[
+        dict[str, str] | None,
+        Option(parser=parse_map, metavar="NAME=COLUMN,...", help="Names of the input's fields: image=filepath."),
+    ] = None
+    label_from: Annotated[Literal["folder"] | None, Option(help="Take the label from the folder's name.")] = None
+    limit: Annotated[int | None, Option(min=0, metavar="N", help="Read at most N records of each source.")] = None
+    on_error: Annotated[
+        Literal["fail", "skip", "keep"] | None,
+        Option(help="A record that fails: stop, or leave it out. Default: keep, which leaves it out too."),
+    ] = None
+    rejects: Annotated[str | None, Option(metavar="FILE", help="Write records that failed here.")] = None
+    report: Annotated[str | None, Option(metavar="FILE", help="Write the counts here, as JSON.")] = None
+    workers: Annotated[int | None, Option(min=1, metavar="N", help="Threads. Default: one a core.")] = None
+    lenient: Annotated[bool, Option("--lenient", help="Exit 0 even if some records failed.")] = False
+    json: Annotated[bool, Option("--json", help="Records, also on a terminal.")] = False
+    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices, no progress, and no summary.")] = False
+
+    def io(self, sources: list[str]) -> StreamOptions:
+        """The same as the runner's flags."""
+        own = {name: value for name, value in vars(self).items() if name not in ("labels", "template", "split")}
+        return StreamOptions(sources=sources, **own)
+
+
 # How much an adapter counts.
 Blend: TypeAlias = Annotated[
     float | None,

@@ -46,8 +46,8 @@ MAY_IMPORT = {
     },
     "recipes": {"errors", "stream"},
     "packing": {"errors", "references", "stream", "images"},
-    "exporting": {"errors", "features", "images", "methods", "models", "stream", "terminal", "text"},
-    "soups": {"errors", "models", "stream", "terminal"},
+    "exporting": {"errors", "features", "images", "methods", "models", "recipes", "stream", "terminal", "text"},
+    "soups": {"errors", "evaluation", "images", "models", "stream", "terminal", "text", "training"},
     "stages": {
         "chat",
         "errors",
@@ -61,6 +61,7 @@ MAY_IMPORT = {
         "models",
         "packing",
         "prompts",
+        "soups",
         "text",
         "training",
     },

@@ -9,7 +9,7 @@ import torch
 
 from clipkit.models.load import load
 from clipkit.models.open_clip import OpenClipEncoder
-from clipkit.soups.mixing import mix
+from clipkit.soups.mixing import Terms, mix
 from clipkit.soups.states import State, check
 
 
@@ -24,12 +24,8 @@ class Candidates:
         self.states = tuple(states)
         self._first = cast(OpenClipEncoder, load(states[0].model, device=device))
 
-    def encoder(self, weights: Sequence[float], name: str) -> OpenClipEncoder:
-        """The mixture with a weight for each state; a state that weighs 0 is not read: NaN times 0 is none.
-
-        The model of a state that weighs 1 alone is that model, bit for bit.
-        """
-        terms = [(weight, state) for weight, state in zip(weights, self.states, strict=True) if weight]
+    def encoder(self, terms: Terms, name: str) -> OpenClipEncoder:
+        """The mixture, called so; it is the caller's to close. A model mixed alone is that model, bit for bit."""
         model = self._first.module()
         mine = model.state_dict()
         with torch.no_grad():

@@ -83,7 +83,6 @@ class HeldOut:
 
     rows: as `packed` makes them. preprocess: of every candidate. labels: what is chosen from, None for all labels there
     are. templates: () for each model's own. workers: threads that run a model that takes one core a call.
-    Raises ClipkitError where no model could be told from another on them.
     """
 
     def __init__(
@@ -108,7 +107,6 @@ class HeldOut:
         self.left_out = len(found) - len(labelled) if labelled else 0  # captions, where others have labels
         some = labelled or _one_each(found)
         self._all, self._numbers = [held for held, _ in some], [number for _, number in some]
-        self._check()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -123,7 +121,8 @@ class HeldOut:
         recalled = recalls(encoder, [held.captions for held in self._all], images)
         return Measure(RECALL, len(self), lambda weights: _both(recalled(weights)))
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise ClipkitError where no model could be told from another on them."""
         if self.figure == TOP1:
             names = self._labels.names if self._labels else {name for held in self._all for name in held.labels}
             if len(names) < 2:

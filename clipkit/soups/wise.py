@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
 
-from clipkit.errors import UsageError
-from clipkit.soups.measuring import Measure
+from clipkit.models.hub_folder import check_target
+from clipkit.soups.card import said_of, save
+from clipkit.soups.mixing import Terms, mix
+from clipkit.soups.recipes import gathered
+from clipkit.soups.states import State, check, state
 
+if TYPE_CHECKING:
+    from clipkit.soups.measuring import Measure
+
+USUAL: Final = 0.5  # alpha, where nothing is measured
+STEPS: Final = 10  # of a sweep
 LOSS: Final = 0.01  # elsewhere: what `frugal` allows
 _DIGITS: Final = 6
 
@@ -27,21 +36,31 @@ class Point:
         return self.target.value if self.others is None else (self.target.value + self.others.value) / 2
 
 
-def check_alpha(alpha: float) -> None:
-    """Raise UsageError for what lies beyond both models."""
-    if not 0 <= alpha <= 1:
-        raise UsageError(f"--alpha {alpha:g}: it is from 0, BASE, to 1, TUNED", "`soup task` goes further than TUNED")
-
-
 def alphas(steps: int, also: float | None = None) -> list[float]:
     """0, 1 / steps, ... 1, and one more if it is none of these."""
     made = {round(step / steps, _DIGITS) for step in range(steps + 1)}
     return sorted(made | (set() if also is None else {also}))
 
 
-def weights(alpha: float) -> tuple[float, float]:
-    """Of BASE and of TUNED."""
-    return 1 - alpha, alpha
+def wise_terms(models: Sequence[State], alpha: float) -> Terms:
+    """(1 - alpha) BASE + alpha TUNED; one of them alone, bit for bit, at 0 and 1. models: these two."""
+    base, tuned = models
+    part = Fraction(alpha)
+    return gathered([(1 - part, base), (part, tuned)])
+
+
+def write(base: str, tuned: str, alpha: float, out: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Write the model at one alpha, and measure nothing; returns what was made, as JSON.
+
+    base, tuned: names as `states.state` takes them. tell: says a notice. Raises as `mix` and `save` do.
+    """
+    check_target(out)
+    states = [state(base), state(tuned)]
+    check(states)
+    for notice in dict.fromkeys(notice for one in states for notice in one.notices):
+        tell(notice)
+    terms = wise_terms(states, alpha)
+    return save(out, states[0], mix(terms), {"recipe": "wise", "alpha": alpha, "terms": said_of(terms)})
 
 
 def suggested(points: Sequence[Point]) -> Point:

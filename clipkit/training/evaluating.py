@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -63,10 +63,13 @@ class Evaluation:
         found: dict[str, Any] = {"n": len(shown)}
         labelled = [row for row, one in enumerate(shown) if one.labels]
         if len({name for row in labelled for name in shown[row].labels}) > 1:
-            found["top1"] = _top1(encoder, [shown[row].labels for row in labelled], images[labelled])
+            hits = right(encoder, [shown[row].labels for row in labelled], images[labelled])
+            found["top1"] = round(float(hits.mean()), _DIGITS)
         captioned = [row for row, one in enumerate(shown) if one.captions]
         if len(captioned) > 1:
-            found |= _recalls(encoder, [shown[row].captions for row in captioned], images[captioned])
+            recalled = recalls(encoder, [shown[row].captions for row in captioned], images[captioned])
+            figures = recalled(np.ones(len(captioned)))
+            found |= {name: round(figures[name], _DIGITS) for name in FIGURES[1:] if not np.isnan(figures[name])}
         if len(found) == 1:
             raise ClipkitError("--eval: one label or one caption says nothing of a model", "add others")
         return found
@@ -112,20 +115,29 @@ def headline(figures: Mapping[str, Any]) -> tuple[str, float]:
     raise AssertionError("measure gives one of them")
 
 
-def _top1(encoder: Encoder, labels: list[list[str]], images: np.ndarray) -> float:
-    names = sorted({name for some in labels for name in some})
-    text = classifier(encoder, Labels(tuple(names)), encoder.default_templates)
-    answers = (images @ text.T).argmax(axis=1).tolist()
-    return round(
-        sum(names[answer] in some for answer, some in zip(answers, labels, strict=True)) / len(labels), _DIGITS
-    )
+def right(
+    encoder: Encoder,
+    said: Sequence[Sequence[str]],
+    images: np.ndarray,
+    labels: Labels | None = None,
+    templates: Sequence[str] = (),
+) -> np.ndarray:
+    """Whether the class nearest to each picture is one of its labels, bool [n].
+
+    said: the labels of each. images: unit features f32 [n, d]. labels: what is chosen from, None: all that are said.
+    templates: how a label is said to the model, () for its own prompt.
+    """
+    chosen = labels or Labels(tuple(sorted({name for some in said for name in some})))
+    text = classifier(encoder, chosen, templates or encoder.default_templates)
+    answers = (images.astype(np.float64) @ text.astype(np.float64).T).argmax(axis=1).tolist()
+    return np.array([chosen.names[answer] in some for answer, some in zip(answers, said, strict=True)])
 
 
-def _recalls(encoder: Encoder, texts: list[list[str]], images: np.ndarray) -> dict[str, float]:
+def recalls(encoder: Encoder, texts: Sequence[Sequence[str]], images: np.ndarray) -> Recalls:
+    """Retrieval both ways between pictures, unit features f32 [n, d], and the captions of each."""
     number: dict[str, int] = {}
     pairs = {
         (row, number.setdefault(" ".join(text.split()), len(number))) for row, some in enumerate(texts) for text in some
     }
     gallery = Gallery(images, encoder.encode_texts(list(number)), np.array(sorted(pairs)))
-    figures = Recalls(gallery, search(gallery))(np.ones(len(images)))
-    return {name: round(figures[name], _DIGITS) for name in FIGURES[1:] if not np.isnan(figures[name])}
+    return Recalls(gallery, search(gallery))
