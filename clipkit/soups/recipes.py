@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -30,11 +29,9 @@ def uniform(models: Sequence[str], out: str, tell: Tell) -> dict[str, Any]:
 def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, tell: Tell) -> dict[str, Any]:
     """Write a model and task vectors (Ilharco et al., 2023), as `task_terms` has it; returns what was made, as JSON.
 
-    Raises as `uniform` does; UsageError for a scale that is no number, or without anything to add or negate.
+    scale: finite. Raises as `uniform` does; UsageError without anything to add or negate.
     """
     check_target(out)
-    if not math.isfinite(scale):
-        raise UsageError(f"--scale {scale}: it is a number", "for example: --scale 0.5")
     if not add and not negate:
         raise UsageError("there is no task vector", "name tuned models: --add MODEL, --negate MODEL, --analogy A B C")
     first, *others = _states([base, *add, *negate], tell)
