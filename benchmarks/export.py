@@ -124,9 +124,7 @@ def steady(rounds: int, folders: dict[str, Path], checkpoint: Path) -> None:
     for _ in range(rounds):
         for name, command in commands.items():
             measured[name].append(output_of([*command, str(cores())]))
-    middles = {
-        name: [sorted(column)[rounds // 2] for column in zip(*found, strict=True)] for name, found in measured.items()
-    }
+    middles = {name: [median(column) for column in zip(*found, strict=True)] for name, found in measured.items()}
     one, many = middles["open_clip, torch"]
     table(
         ["the model alone, warm", "one picture", "images/s alone", "faster", "images/s in batches of 8", "faster"],
