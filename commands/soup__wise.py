@@ -60,6 +60,8 @@ def run(
         raise UsageError(f"{flag} is about a sweep, and there is no --target", "add --target SOURCE")
     if not target and not out:
         raise UsageError("where is the soup to be written?", "name a folder: -o DIR; or --target SOURCE to measure")
+    if [*(target or []), *(others or [])].count("-") > 1:
+        raise UsageError("standard input (-) is named twice", "it can be read only once")
     if out:
         check_target(out)
     io = held.io(target or [])

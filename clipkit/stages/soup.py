@@ -79,6 +79,12 @@ class _Souping(WholeStage):
         self._left: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._heard: list[str] = []
+        self._measured = 0
+
+    @property
+    def candidates_in_all(self) -> int:
+        """How many mixtures are measured."""
+        raise NotImplementedError
 
     @property
     def summarises(self) -> bool:
@@ -142,15 +148,7 @@ class _Souping(WholeStage):
             workers=self.runtime.get("workers") or available_cores(),
         )
         if not len(found):
-            told = ", ".join(f"{count:,} of the split {name}" for name, count in sorted(self._left.items()))
-            told += ", " * bool(told and self._lost) + ", ".join(f"{kind} {n:,}" for kind, n in self._lost.items())
-            named = " ".join(self.runtime.get("named", {}).get(role, ()))
-            hint = "expected images with a label, or with captions"
-            if self._left and not self._lost:
-                hint = "a soup is chosen on images for val; --split NAME takes others"
-            raise ClipkitError(
-                f"no image of --{role} {named} can be measured on".replace("  ", " ") + f": {told}" * bool(told), hint
-            )
+            raise self._nothing(role)
         found.check()
         if found.left_out:
             self._heard.append(
@@ -158,9 +156,24 @@ class _Souping(WholeStage):
             )
         return found
 
+    def _nothing(self, role: str) -> ClipkitError:
+        """For a set without an image; what became of those that were read."""
+        lost = [f"{kind} {count:,}" for kind, count in self._lost.items()]
+        left = [f"{count:,} of the split {name}" for name, count in sorted(self._left.items())]
+        if not self._lost.keys() - {"missing-label"}:
+            hint = "expected images with a label, or with captions: --label-from folder takes it from the folder's name"
+        else:
+            hint = "--rejects FILE has what failed"
+        if left and not lost:
+            hint = "nothing is chosen on images for test, or trained on, unless --split names them"
+        named = " ".join([f"--{role}", *self.runtime.get("named", {}).get(role, ())])
+        told = f": {', '.join(left + lost)}" if left or lost else ""
+        return ClipkitError(f"{named}: no image can be measured on{told}", hint)
+
     def _encoded(self, terms: Terms, name: str, sets: Sequence[HeldOut]) -> list[Measure]:
         """What a mixture comes to on each set."""
-        self.doing = f"measuring {name}"
+        self._measured += 1
+        self.doing = f"measuring {name}, {self._measured:,} of {self.candidates_in_all:,}"
         encoder = self.candidates.encoder(terms, name)
         try:
             return [held.measure(encoder) for held in sets]
@@ -210,11 +223,15 @@ class GreedySoup(_Souping):
     verb: ClassVar[str] = "soup greedy"
     roles: ClassVar[tuple[str, ...]] = (VALIDATION,)
 
+    @property
+    def candidates_in_all(self) -> int:
+        return 2 * len(self.names) - 1
+
     def learn(self, rows: Rows) -> None:
         held = self._held_out(rows, VALIDATION)
 
         def measure(numbers: Sequence[int]) -> Measure:
-            name = " + ".join(self.names[number] for number in numbers)
+            name = self.names[numbers[0]] if len(numbers) == 1 else f"a soup of {len(numbers)}"
             return self._encoded(self._terms(numbers), name, [held])[0]
 
         tried = list(greedy([measure([number]) for number in range(len(self.names))], measure))
@@ -259,12 +276,20 @@ class WiseSoup(_Souping):
     roles: ClassVar[tuple[str, ...]] = (TARGET, OTHERS)
     defaults: ClassVar[dict[str, Any]] = {**_Souping.defaults, "steps": STEPS, "alpha": None}
 
+    @property
+    def candidates_in_all(self) -> int:
+        return len(self._alphas)
+
+    @property
+    def _alphas(self) -> list[float]:
+        return alphas(self.config["steps"], self.config["alpha"])
+
     def learn(self, rows: Rows) -> None:
         named = self.runtime.get("named", {})
         sets = [self._held_out(rows, role) for role in self.roles if role == TARGET or named.get(role)]
         states = self.candidates.states
         points = []
-        for alpha in alphas(self.config["steps"], self.config["alpha"]):
+        for alpha in self._alphas:
             target, *others = self._encoded(wise_terms(states, alpha), f"alpha {alpha:g}", sets)
             points.append(Point(alpha, target, others[0] if others else None))
         best, thrifty = suggested(points), frugal(points)
@@ -272,10 +297,13 @@ class WiseSoup(_Souping):
             said: dict[str, Any] = {"kind": "point", "alpha": point.alpha, TARGET: _of(point.target)}
             said |= {OTHERS: _of(point.others), "mean": round(point.mean, 6)} if point.others else {}
             self._records.append(said | {"suggested": point is best})
-        chosen = best.alpha if self.config["alpha"] is None else self.config["alpha"]
-        said = {"recipe": "wise", "alpha": chosen, "suggested": best.alpha}
+        chosen = best if self.config["alpha"] is None else next(p for p in points if p.alpha == self.config["alpha"])
+        said = {"recipe": "wise", "alpha": chosen.alpha, "suggested": best.alpha}
         said |= {"frugal": thrifty.alpha} if thrifty else {}
-        self._finish(wise_terms(states, chosen), states[0], said, "curve")
+        said |= {"over_base": _over(chosen, points[0]), "over_tuned": _over(chosen, points[-1])}
+        self._finish(wise_terms(states, chosen.alpha), states[0], said, "curve")
+        if self.config["alpha"] is None and chosen.alpha in (0, 1):
+            self._heard.append(f"alpha {chosen.alpha:g} is suggested: {self.names[int(chosen.alpha)]} itself")
         if path := self.runtime.get("plot"):
             plots.draw(self._drawn(sets), path)
 
@@ -309,6 +337,14 @@ class WiseSoup(_Souping):
 
 def _of(measure: Measure) -> dict[str, Any]:
     return {"figure": measure.name, "n": measure.n, **measure.said(_DOUBT)}
+
+
+def _over(point: Point, other: Point) -> dict[str, Any]:
+    """How far it is above another, where both are measured."""
+    made = {TARGET: point.target.over(other.target, _DOUBT)}
+    if point.others and other.others:
+        made[OTHERS] = point.others.over(other.others, _DOUBT)
+    return made
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
