@@ -69,6 +69,7 @@ MAY_IMPORT = {
     "verbs": {"errors"},
     "options": {"config", "errors"},
     "training_options": {"errors", "options"},
+    "export_options": {"methods", "options"},
     "pipeline": {"config", "errors", "features", "stream", "terminal"},
     "matrix": {"config", "errors", "evaluation", "methods", "options", "pipeline", "stages", "stream", "terminal"},
     "tasks": {"errors", "matrix", "methods", "options", "pipeline", "recipes", "stages", "stream", "terminal"},
@@ -79,7 +80,7 @@ MAY_IMPORT = {
     "__init__": {"api"},
     "__main__": {"cli"},
 }
-KNOW_TYPER = {"cli", "completion", "loader", "options", "training_options"}
+KNOW_TYPER = {"cli", "completion", "export_options", "loader", "options", "training_options"}
 FIRST_PARTY = "clipkit"
 
 

@@ -2,81 +2,113 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Final
 
-from clipkit.errors import ClipkitError
-from clipkit.exporting import parity
-from clipkit.exporting.base import Job, Limits, Target, Wish
+from clipkit.errors import ClipkitError, UsageError
+from clipkit.exporting.base import Job, Target, Wish
 from clipkit.exporting.folder import REPORT, write_manifest, write_script
-from clipkit.exporting.samples import Samples
+from clipkit.exporting.samples import Samples, carried
 from clipkit.exporting.source import Source, scratch_folder
 from clipkit.models import hub_folder
+from clipkit.stream.signals import Signals
+
+_FULL: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """model: as `--model` has it; None takes the adapter's. target: its name in EXPORTERS. out: a new folder.
 
-    limits: what the user asks for; None takes the target's own.
+    min_cosine, min_agreement: what the user asks for; None takes the target's own.
     samples, calibration: made when they are needed. tell: a line for whoever waits.
+    isolate: measure in processes of their own; without, load times and memory say nothing.
     """
 
     model: str | None
     target: str
     wish: Wish
     out: str
-    samples: Callable[[], Samples]
+    samples: Callable[[], Samples] = carried
     calibration: Callable[[], Samples] | None = None
     min_cosine: float | None = None
     min_agreement: float | None = None
     tell: Callable[[str], None] = lambda line: None
+    isolate: bool = True
+
+
+class NotTrue(ClipkitError):
+    """An export that is below its limits. report: what parity.json would have said."""
+
+    def __init__(self, report: dict[str, Any], said: list[str]) -> None:
+        hint = "nothing was written; the limits are --min-cosine and --min-agreement"
+        super().__init__(f"the export is not true to its model: {'; '.join(said)}", hint)
+        self.report = report
 
 
 def export(asked: Export) -> dict[str, Any]:
     """Make an export; OUT appears when it is whole and true. Returns the report, as JSON.
 
-    Raises UsageError for what cannot be asked, ClipkitError for what cannot be made or isn't true: then nothing is at
-    OUT.
+    Raises UsageError for what cannot be asked, NotTrue for what is below its limits, ClipkitError for what cannot be
+    made: then nothing is at OUT.
     """
     from clipkit.methods import EXPORTERS
 
     target: Target = EXPORTERS.get(asked.target)(asked.wish)
     hub_folder.check_target(asked.out)
+    _check_adapter(asked, target)
     place = Path(os.path.realpath(asked.out))
-    fresh = Path(mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    try:
-        with scratch_folder() as scratch:
-            report = _make(asked, target, fresh, Path(scratch))
-        _settle(fresh)
-        os.rename(fresh, place)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    with Signals(), scratch_folder() as scratch:
+        samples = asked.samples()
+        fresh = Path(mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+        try:
+            report = _make(asked, target, samples, fresh, Path(scratch))
+            _settle(fresh)
+            os.rename(fresh, place)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise ClipkitError(f"{asked.out} cannot be written: {os.strerror(error.errno or 0).lower()}") from None
+            raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)  # gone by now where all went well
     return report
 
 
-def _make(asked: Export, target: Target, fresh: Path, scratch: Path) -> dict[str, Any]:
+def _check_adapter(asked: Export, target: Target) -> None:
+    """Raise UsageError for an adapter that works on features, where features are what is exported."""
+    if asked.wish.adapter and not target.answers:
+        from clipkit.methods.adapters import files
+
+        saved = files.load(asked.wish.adapter)
+        if not saved.adapter.changes_weights():
+            said = f"{saved.adapter.name} doesn't change the model: it answers by its features"
+            raise UsageError(said, "clipkit export --to head makes one network of both")
+
+
+def _make(asked: Export, target: Target, samples: Samples, fresh: Path, scratch: Path) -> dict[str, Any]:
+    from clipkit.exporting import parity
+
+    asked.tell("loading the model")
     source = Source(asked.model, asked.wish.adapter, scratch, asked.wish.opset)
-    job = Job(source, asked.wish, fresh, scratch, asked.calibration or asked.samples, asked.tell)
+    calibration = cache(asked.calibration) if asked.calibration else lambda: samples
+    job = Job(source, asked.wish, fresh, scratch, calibration, asked.tell)
+    asked.tell(f"exporting the {' and the '.join(asked.wish.towers)} tower")
     written = target.write(job)
     if target.runtime:
         write_manifest(job, written, target.runtime)
         write_script(job)
-    limits = Limits(
-        target.limits.cosine if asked.min_cosine is None else asked.min_cosine,
-        target.limits.agreement if asked.min_agreement is None else asked.min_agreement,
-    )
-    report = parity.report(job, asked, written)
+    report = parity.report(job, target, asked, samples, written)
+    if said := parity.failures(report):
+        raise NotTrue(report, said)
     (fresh / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if failed := parity.failures(report, limits):
-        raise ClipkitError(f"the export is not true to its source: {failed}", "nothing was written; see --min-cosine")
     return report
 
 

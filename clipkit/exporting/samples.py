@@ -22,7 +22,7 @@ CARRIED: Final = "carried"
 MOST: Final = 256  # of the user's own
 VIEWS: Final = 16  # of each photo that is carried, the whole one first
 _PHOTOS: Final = ("cat.jpg", "coffee.jpg", "rocket.jpg")
-_NAMES: Final = ("caltech101", "cifar10")  # of recipes: 112 everyday things
+_NAMES: Final = ("caltech101", "cifar10")  # of recipes: everyday things
 _TEMPLATE: Final = "a photo of a {}."
 _SENTENCES: Final = (
     "A cat looks into the camera.",
@@ -52,7 +52,7 @@ class Samples:
 
 
 def carried() -> Samples:
-    """48 pictures and 124 texts that come with clipkit; always the same."""
+    """48 pictures and 123 texts that come with clipkit; always the same."""
     pictures = [view for name in _PHOTOS for view in _views(name)]
     return Samples(pictures, carried_texts(), CARRIED)
 
@@ -111,11 +111,9 @@ def _drawn(records: Iterable[Record | BadLine], most: int, failed: list[RecordEr
 
 def _picture(record: Record, opener: Opener) -> Image.Image:
     from clipkit.images.decode import decode
+    from clipkit.stream.record import image_of
 
-    ref = record.get("image")
-    if not isinstance(ref, str) or not ref:
-        raise RecordError("missing-field", "the record has no image", where=record.where)
-    picture = decode(opener.read(ref), limits=opener.limits)
+    picture = decode(opener.read(image_of(record)), limits=opener.limits)
     picture.info = {}
     if min(picture.size) > _SHORT_SIDE:
         scale = _SHORT_SIDE / min(picture.size)
