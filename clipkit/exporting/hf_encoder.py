@@ -1,0 +1,121 @@
+"""What was written for transformers, run by transformers: its model, its image processor, its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors import safe_open
+from torch.nn import functional
+
+from clipkit.errors import ClipkitError
+from clipkit.exporting import hf_config, hf_layout
+from clipkit.models.base import Encoder, Identity
+from clipkit.models.identity import weights_digest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quickgelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+class TransformersEncoder(Encoder):
+    """A folder that `--to hf` wrote. One row runs at a time, on one thread.
+
+    Its identity is worked out anew from the weights in the file, taken back to open_clip's names: the source's, if they
+    are the source's. Raises ClipkitError where transformers doesn't find every weight, or finds others.
+    """
+
+    backend = "transformers"
+
+    def __init__(self, folder: Path) -> None:
+        config = _read(folder / "config.json")
+        clip = config["model_type"] == "clip"
+        with _quiet():
+            kind: Any = transformers.CLIPModel if clip else transformers.SiglipModel
+            pixels = transformers.CLIPImageProcessor if clip else transformers.SiglipImageProcessor
+            tokens = transformers.CLIPTokenizer if clip else transformers.PreTrainedTokenizerFast
+            model, found = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            self._pixels: Any = pixels.from_pretrained(folder, local_files_only=True)
+            self._tokenizer: Any = tokens.from_pretrained(folder, local_files_only=True)
+        if wrong := [name for key in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[key]]:
+            raise ClipkitError(f"transformers doesn't fill {folder.name} as it was written: {wrong[0]}")
+        torch.set_num_threads(1)
+        self._model: Any = model.eval()
+        self.identity = _identity(folder, config, model)
+        self.logit_scale = float(model.logit_scale.detach().exp())
+        self.logit_bias = None if clip else float(model.logit_bias.detach())
+        self.context_length = int(config["text_config"]["max_position_embeddings"])
+
+    @property
+    def space(self) -> str:
+        return f"{super().space}/transformers-{transformers.__version__}/torch-{torch.__version__}"
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        pixels: np.ndarray = self._pixels(images=image, return_tensors="np")["pixel_values"][0]
+        return np.ascontiguousarray(pixels, np.float32)
+
+    def encode_images(
+        self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        rows = (torch.from_numpy(np.ascontiguousarray(row))[None] for row in batch)
+        return self._run(self._model.get_image_features(pixel_values=row) for row in rows), None
+
+    def encode_texts(self, texts: list[str]) -> np.ndarray:
+        rows = (
+            self._tokenizer(
+                text, padding="max_length", truncation=True, return_tensors="pt", max_length=self.context_length
+            )
+            for text in texts
+        )
+        return self._run(self._model.get_text_features(**row) for row in rows)
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        return [len(self._tokenizer(text).input_ids) for text in texts]
+
+    def close(self) -> None:
+        del self._model
+
+    def _run(self, outputs: Iterator[Any]) -> np.ndarray:
+        with torch.inference_mode():
+            rows = [functional.normalize(output.pooler_output, dim=-1).numpy() for output in outputs]
+        return np.concatenate(rows) if rows else np.zeros((0, self.identity.dim), np.float32)
+
+
+def _identity(folder: Path, config: dict[str, Any], model: Any) -> Identity:
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        prefix = file.metadata()["open_clip_text_prefix"]
+    vision, text = config["vision_config"], config["text_config"]
+    state = hf_layout.to_open_clip(model.state_dict(), hf_layout.lines_of(config, prefix))
+    return Identity(
+        name=folder.resolve().name,
+        weights=weights_digest(state),
+        preprocess=hf_config.preprocess_of(_read(folder / "preprocessor_config.json"), vision["image_size"]),
+        activation="+".join(sorted({_ACTIVATIONS[tower["hidden_act"]] for tower in (vision, text)})),
+        dim=int(text.get("projection_dim") or text["projection_size"]),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return described
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and warnings of transformers."""
+    own: Any = transformers.utils.logging
+    before = own.get_verbosity()
+    own.set_verbosity(logging.CRITICAL)
+    own.disable_progress_bar()
+    try:
+        yield
+    finally:
+        own.set_verbosity(before)
