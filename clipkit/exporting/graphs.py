@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from clipkit.errors import ClipkitError
+from clipkit.exporting import files
 from clipkit.exporting.quiet import hushed
 from clipkit.models.image_tower import ImageTower
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 INPUTS = {"image": "pixels", "text": "tokens"}
 OPSET = 20  # what torch 2.14 writes without a version converter; 8-bit graphs of later ones are not valid everywhere
 BATCHES = (1, 2, 5)  # at which a graph is run before it is believed
-_TOLERANCE = 1e-4
+_OFF = 1e-4  # more is no rounding
+_UPDATE = "update torch and onnxscript"
 
 
 class ImageModule(nn.Module):
@@ -63,17 +65,14 @@ def outputs_of(module: nn.Module) -> list[str]:
 
 
 def example(tower: Tower, size: tuple[int, int], context_length: int, rows: int, seed: int = 0) -> torch.Tensor:
-    """An input of a tower: noise, or texts of random tokens, with CLIP's closing one where it knows of one."""
-    generator = torch.Generator().manual_seed(seed)
-    if tower == "image":
-        return torch.randn(rows, 3, *size, generator=generator)
-    return torch.randint(1, 400, (rows, context_length), generator=generator)
+    """An input of a tower: noise, or texts of random tokens."""
+    return torch.from_numpy(files.noise(tower, size, context_length, rows, seed))
 
 
 def export_onnx(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path, opset: int | None = None) -> int:
     """Write a tower as one ONNX file whose batch is free; returns the opset that it came to have.
 
-    given: an example of two rows: torch takes a batch of 1 for a constant, and says nothing of it.
+    given: an example of at least two rows: torch takes a batch of 1 for a constant, and says nothing of it.
     Raises ClipkitError where torch cannot, where the graph isn't what was asked for, or gives other numbers.
     """
     batch = torch.export.Dim("batch", min=1)
@@ -89,7 +88,7 @@ def export_onnx(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path
                 output_names=outputs_of(module),
                 dynamic_shapes=({0: batch},),
                 opset_version=opset or OPSET,
-                external_data=False,
+                external_data=_bytes(module) >= files.ONE_FILE,
                 dynamo=True,
                 verbose=False,
             )
@@ -100,34 +99,42 @@ def export_onnx(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path
     return verify(module, tower, given, path, opset)
 
 
-def verify(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path, opset: int | None) -> int:
-    """Read back what was written and run it at several batch sizes against the module. Returns its opset."""
+def verify(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path, opset: int | None = None) -> int:
+    """Read back what was written and run it at several batch sizes against the module. Returns its opset.
+
+    Raises ClipkitError for a graph of a fixed batch, of another opset than asked for, or with other numbers.
+    """
     import onnx
 
     from clipkit.models.sessions import open_session
 
+    found = files.require_opset(path, opset)
     graph = onnx.load(str(path), load_external_data=False)
-    found = next(int(entry.version) for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset and found != opset:
-        raise ClipkitError(
-            f"opset {opset} was asked for, and torch wrote {found}", f"ask for --opset {found}, or leave it out"
-        )
     if not graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ClipkitError(f"the {tower} tower came out with a fixed batch", "update torch")
+        raise ClipkitError(f"the {tower} tower came out with a fixed batch", _UPDATE)
     session = open_session(path, 1)
     for rows in BATCHES:
-        batch = given[:1].expand(rows, *given.shape[1:]).clone() if rows > len(given) else given[:rows].clone()
-        if tower == "image":
-            batch += torch.arange(rows).view(-1, 1, 1, 1) / 10
+        batch = torch.stack([given[row % len(given)].roll(row) for row in range(rows)])  # no two of them alike
         with torch.inference_mode():
             wanted = module(batch)
-        got = session.run(outputs_of(module), {INPUTS[tower]: batch.numpy()})
+        try:
+            got = session.run(outputs_of(module), {INPUTS[tower]: batch.numpy()})
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            said = f"the exported {tower} tower does not run at a batch of {rows}: {_first_line(error)}"
+            raise ClipkitError(said, _UPDATE) from None
         for name, right, value in zip(outputs_of(module), wanted, got, strict=True):
-            off = float(np.abs(right.numpy() - value).max() / max(1.0, float(right.abs().max())))
-            if value.shape != tuple(right.shape) or not off <= _TOLERANCE:
-                said = f"the exported {tower} tower is wrong at a batch of {rows}: {name} is off by {off:.2g}"
-                raise ClipkitError(said, "update torch and onnxscript")
+            if value.shape != tuple(right.shape):
+                said = f"{name} has the shape {value.shape} instead of {tuple(right.shape)}"
+            elif not (off := float(np.abs(right.numpy() - value).max() / max(1.0, float(right.abs().max())))) <= _OFF:
+                said = f"{name} is off by {off:.2g}"
+            else:
+                continue
+            raise ClipkitError(f"the exported {tower} tower is wrong at a batch of {rows}: {said}", _UPDATE)
     return found
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in (*module.parameters(), *module.buffers()))
 
 
 def _first_line(error: Exception) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from clipkit.errors import ClipkitError, UsageError
+from clipkit.exporting import files
 from clipkit.models.load import load
 from clipkit.models.names import parse
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from clipkit.exporting.base import Tower
@@ -76,6 +77,10 @@ class Source:
         identity = self.encoder.identity
         return graphs.example(tower, identity.preprocess.size, self.encoder.context_length, rows)
 
+    def noise(self, tower: Tower, rows: int = 5) -> np.ndarray:
+        """An input of a tower, [rows, ...], without torch."""
+        return files.noise(tower, self.encoder.identity.preprocess.size, self.encoder.context_length, rows)
+
     def tokenizer(self, folder: Path) -> dict[str, Any]:
         """Write tokenizer.json into FOLDER; returns what the manifest says of it.
 
@@ -93,7 +98,6 @@ class Source:
         return {"file": "tokenizer.json", "clean": tokenizer.clean, "pad": tokenizer.pad}
 
     def _open_clip(self) -> Any:
-
         encoder: Encoder = self.encoder
         if encoder.backend != "open_clip":
             raise ClipkitError(
@@ -112,7 +116,8 @@ class Source:
             return path
         if backend == "lite":
             if tower == "text":
-                raise UsageError("lite has a text tower of its own kind, which comes with clipkit", "--tower image")
+                hint = "ship its image tower (--tower image), or answers about labels (--to head --labels cats,dogs)"
+                raise UsageError("the text tower of lite is of its own kind, and no network alone", hint)
             from clipkit.exporting.carried import image_graph
 
             return image_graph(path)
@@ -127,8 +132,10 @@ class Source:
         if encoder.precision != "f32" or encoder.raw:
             raise ClipkitError(f"{self._named} is {encoder.precision}: only plain f32 exports can be exported again")
         if tower not in encoder.towers:
-            raise ClipkitError(f"{self._named} holds the {encoder.towers[0]} tower alone")
-        shutil.copyfile(folder / f"{tower}.onnx", path)
+            held = encoder.towers[0]
+            raise ClipkitError(f"{self._named} holds the {held} tower alone", f"add --tower {held}")
+        graph = folder / f"{tower}.onnx"
+        files.ship(graph, path, external=files.data_file(graph).exists())
         return path
 
 

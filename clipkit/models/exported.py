@@ -9,6 +9,8 @@ import hashlib
 import importlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,6 +20,7 @@ from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
 from clipkit.models.names import MANIFEST
+from clipkit.models.sessions import Once
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,9 +29,15 @@ FORMAT: Final = 1
 KIND: Final = "model"
 RUNTIMES: Final = {
     "onnx": "clipkit.models.onnx:OnnxTowers",
+    "openvino": "clipkit.models.openvino:OpenVinoTowers",
+    "torch.export": "clipkit.models.torch_program:TorchTowers",
 }
 """Who runs the networks of a folder, by the name that its manifest gives: `module:class`, called as
 `class(folder, manifest, threads)`; it gives `Towers`."""
+
+
+_RAW = 1 << 22  # pixels of a picture that a network is given whole; many of them wait for it at once
+_LONG = 64  # times as long as wide: resized by the short side, such a strip would be enormous
 
 
 class Towers(Protocol):
@@ -50,16 +59,24 @@ class Towers(Protocol):
 def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     """An encoder from an exported folder. threads: that one call may use.
 
-    Raises ClipkitError for a newer format, an unknown runtime, a file that is not the one that was exported.
+    A tower's files are compared with their sha256 when it is first asked for something: 0.4 s for 600 MB, which who
+    only wants pictures, or finds all features in the cache, need not wait for. The other files are compared here.
+    Raises ClipkitError for a newer format, an unknown runtime, a file that is missing or not the one that was exported.
     """
     manifest = read_manifest(folder)
-    _check_files(folder, manifest["files"])
+    for name in manifest["files"]:
+        if not (folder / name).is_file() or (folder / name).parent != folder:
+            raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
+    _check_files(folder, {name: sha for name, sha in manifest["files"].items() if not _tower_of(name)})
     runtime = runtime_of(manifest)
     if runtime not in RUNTIMES:
         raise ClipkitError(f"{folder} runs on {runtime!r}, which this clipkit doesn't know", "update clipkit")
     module, _, name = RUNTIMES[runtime].partition(":")
     towers: Towers = getattr(importlib.import_module(module), name)(folder, manifest, threads)
-    return ExportedEncoder(folder, manifest, towers)
+    try:
+        return ExportedEncoder(folder, manifest, towers)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ClipkitError(f"{folder / MANIFEST} is damaged: {error}", "export the model again") from None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -75,6 +92,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ClipkitError(
             f"{folder} has format {manifest.get('format')}; this clipkit reads {FORMAT}", "update clipkit"
         )
+    if not isinstance(manifest.get("files"), dict):
+        manifest.pop("files", None)
     if missing := sorted(_NEEDED - manifest.keys()):
         raise ClipkitError(f"{path} lacks {', '.join(missing)}", "export the model again")
     return manifest
@@ -135,6 +154,9 @@ class ExportedEncoder(Encoder):
         self.raw = manifest.get("pixels", "normalised") == "raw"
         self._at_once = self.batch_size if manifest["row_independent"] and not self.raw else 1
         self._folder, self._networks = folder, towers
+        self._checked = {
+            tower: Once(partial(_check_files, folder, _files_of(manifest, tower))) for tower in self.towers
+        }
         about = manifest["tokenizer"]
         self._tokenizer = about and TextTokenizer.open(
             folder / about["file"], self.context_length, pad=about["pad"], clean=about["clean"]
@@ -145,11 +167,18 @@ class ExportedEncoder(Encoder):
         return f"{super().space}/{self._networks.space}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
-        if self.raw:
-            return np.asarray(image)
-        from clipkit.images.transform import apply
+        from clipkit.images import transform
+        from clipkit.images.decode import REDUCED
 
-        return apply(self.identity.preprocess, image)
+        described = self.identity.preprocess
+        if not self.raw:
+            return transform.apply(described, image)
+        if REDUCED in image.info or image.width * image.height > _RAW or _is_strip(image.size):
+            # Resized here to what the network would resize it to: it finds nothing left to do.
+            if described.resize:
+                described = replace(described, size=(described.resize, described.resize), resize=None)
+            image = transform.frame(described, image)
+        return np.asarray(image)
 
     def encode_images(
         self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
@@ -174,6 +203,7 @@ class ExportedEncoder(Encoder):
     def _require(self, tower: str) -> None:
         if tower not in self.towers:
             raise ClipkitError(f"{self._folder} holds the {self.towers[0]} tower alone", "export it without --tower")
+        self._checked[tower]()
 
     def _rows(
         self, rows: np.ndarray | Sequence[np.ndarray], outputs: int, run: Callable[[np.ndarray], list[np.ndarray]]
@@ -187,6 +217,10 @@ class ExportedEncoder(Encoder):
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 
+def _is_strip(size: tuple[int, int]) -> bool:
+    return max(size) > _LONG * min(size)
+
+
 def _unit(rows: np.ndarray) -> np.ndarray:
     """Rows [n, d] scaled to length 1, each on its own, f32."""
     rows = rows.astype(np.float64)
@@ -194,11 +228,22 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _check_files(folder: Path, files: dict[str, str]) -> None:
+def _tower_of(name: str) -> str:
+    """Whose network a file holds, or part of it: `image.onnx.data` is the image tower's; "" for the other files."""
+    tower = name.partition(".")[0]
+    return tower if tower in ("image", "text") else ""
+
+
+def _files_of(manifest: dict[str, Any], tower: str) -> dict[str, str]:
+    return {name: sha for name, sha in manifest["files"].items() if _tower_of(name) == tower}
+
+
+def _check_files(folder: Path, files: dict[str, str]) -> bool:
+    """Raise ClipkitError for a file that isn't the one that was exported; else True."""
     for name, expected in files.items():
-        path = folder / name
-        if path.parent != folder or not path.is_file():
-            raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
-        with path.open("rb") as file:
+        with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise ClipkitError(f"{path} is not the file that was exported (its sha256 differs)", "copy it again")
+                raise ClipkitError(
+                    f"{folder / name} is not the file that was exported (its sha256 differs)", "copy it again"
+                )
+    return True
