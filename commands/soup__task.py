@@ -20,6 +20,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from clipkit.errors import UsageError
+
 
 def run(
     base: Annotated[str, Argument(metavar="BASE", help="What the others were tuned from.")],
@@ -35,6 +37,9 @@ def run(
 ) -> None:
     from clipkit.soups import recipes, shown
     from clipkit.terminal import printable
+
+    if not (add or negate or analogy):
+        raise UsageError("there is no task vector", "name tuned models: --add MODEL, --negate MODEL, --analogy A B C")
 
     def tell(notice: str) -> None:
         if not quiet:

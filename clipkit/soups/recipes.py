@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clipkit.errors import UsageError
 from clipkit.models.hub_folder import check_target
-from clipkit.soups.card import said_of, save
-from clipkit.soups.mixing import Terms, mix
 from clipkit.soups.states import State, check, state
+from clipkit.stream.signals import Signals
+
+if TYPE_CHECKING:
+    from clipkit.soups.mixing import Terms
 
 Tell = Callable[[str], None]
 
@@ -23,23 +24,20 @@ def uniform(models: Sequence[str], out: str, tell: Tell) -> dict[str, Any]:
     check_target(out)
     states = _states(models, tell)
     terms = uniform_terms(states)
-    return save(out, states[0], mix(terms), {"recipe": "uniform", "terms": said_of(terms)})
+    return _write(out, states[0], terms, {"recipe": "uniform"})
 
 
 def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, tell: Tell) -> dict[str, Any]:
     """Write a model and task vectors (Ilharco et al., 2023), as `task_terms` has it; returns what was made, as JSON.
 
-    scale: finite. Raises as `uniform` does; UsageError without anything to add or negate.
+    scale: finite. Raises as `uniform` does.
     """
     check_target(out)
-    if not add and not negate:
-        raise UsageError("there is no task vector", "name tuned models: --add MODEL, --negate MODEL, --analogy A B C")
     first, *others = _states([base, *add, *negate], tell)
     added, negated = others[: len(add)], others[len(add) :]
     terms = task_terms(first, added, negated, scale)
     said = {"recipe": "task", "scale": scale, "base": _named([first])[0], "add": _named(added)}
-    said |= {"negate": _named(negated), "terms": said_of(terms)}
-    return save(out, first, mix(terms), said)
+    return _write(out, first, terms, said | {"negate": _named(negated)})
 
 
 def uniform_terms(states: Sequence[State]) -> Terms:
@@ -72,6 +70,14 @@ def gathered(terms: Iterable[tuple[Fraction, State]]) -> Terms:
         sums[one.weights] = sums.get(one.weights, Fraction()) + coefficient
         states.setdefault(one.weights, one)
     return [(float(coefficient), states[weights]) for weights, coefficient in sums.items() if coefficient]
+
+
+def _write(out: str, like: State, terms: Terms, said: Mapping[str, Any]) -> dict[str, Any]:
+    from clipkit.soups.card import said_of, save
+    from clipkit.soups.mixing import mix
+
+    with Signals():  # a stop leaves nothing
+        return save(out, like, mix(terms), {**said, "terms": said_of(terms)})
 
 
 def _states(models: Sequence[str], tell: Tell) -> list[State]:

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.models.base import Identity
 from clipkit.models.checkpoint import Shapes, some
 from clipkit.models.identity import weights_digest
 from clipkit.models.names import HUB_CONFIG, MANIFEST, ModelName, parse
-from clipkit.models.outline import Outline, outline
-from clipkit.models.weights_file import OpenWeights
+
+if TYPE_CHECKING:
+    from clipkit.models.outline import Outline
+    from clipkit.models.weights_file import OpenWeights
 
 RUN: Final = "run.json"  # in a folder that `clipkit train` wrote
 ADAPTER: Final = "adapter.json"
@@ -77,6 +79,8 @@ def state(given: str) -> State:
             f"{given} is an exported model ({MANIFEST}): it holds networks, not weights that can be mixed",
             "name the model that it was exported from",
         )
+    from clipkit.models.outline import outline  # loads torch: what is wrong with a name is said before
+
     described = outline(name)
     return State(model, replace(described, identity=replace(described.identity, name=_called(name))))
 
@@ -100,12 +104,13 @@ def _model(given: str) -> str:
         )
     if not (path / RUN).is_file():
         return given
-    inner = path / "model"
-    if not inner.is_dir():
+    run = given if "/" in given else f"./{given}"
+    if not (path / "model").is_dir():
         steps = sorted(one.name for one in path.glob("checkpoints/step-*"))
-        hint = f"its last checkpoint is ./{path / 'checkpoints' / steps[-1]}/" if steps else "finish it: --resume"
+        last = os.path.join(run, "checkpoints", steps[-1], "") if steps else ""
+        hint = f"its last checkpoint is a model: {last}" if last else "finish it: clipkit train --resume"
         raise UsageError(f"{given} is a run that has not ended: there is no model in it", hint)
-    return os.path.join(given, "model") if os.path.isabs(given) else os.path.join(".", given, "model")
+    return os.path.join(run, "model")
 
 
 def _called(name: ModelName) -> str:

@@ -1,0 +1,262 @@
+"""`clipkit soup uniform` and `clipkit soup task`: folders that open_clip and every verb load, or nothing at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clipkit import cli
+from clipkit.models.load import load
+from clipkit.soups.shown import show
+from tests.conftest import InProcess, Runner
+from tests.models import tiny
+from tests.soups import small
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered(tmp_path_factory: pytest.TempPathFactory) -> None:
+    small.register(tmp_path_factory.mktemp("configs"))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("models")
+    return [small.stored(folder / f"{number}.safetensors", number) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def built_in(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Of an architecture that another process knows too."""
+    folder = tmp_path_factory.mktemp("built-in")
+    name = "tiny-ViT-32"
+    return [f"{name}:{tiny.save(tiny.make(name, seed), folder / f'{seed}.safetensors')}" for seed in range(2)]
+
+
+def made(capsys: pytest.CaptureFixture[str], *args: str | Path) -> dict[str, Any]:
+    capsys.readouterr()
+    assert cli.run(["soup", *map(str, args)]) == 0, capsys.readouterr().err
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return said
+
+
+def test_a_soup_is_a_model(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To clipkit by its digest; to open_clip by what it computes, which is the mean of the weights."""
+    out = tmp_path / "soup"
+    said = made(capsys, "uniform", *models, "-o", out)
+    encoder = load(f"{out}/")
+    assert str(encoder.identity) == said["model"]
+    assert {path.name for path in out.iterdir()} == {WEIGHTS, "open_clip_config.json", "soup.json"}
+    plain, _, _ = open_clip.create_model_and_transforms(f"local-dir:{out}")
+    held = [load_file(name.partition(":")[2]) for name in models]
+    for name, value in plain.state_dict().items():
+        mean = sum(one[name].double() for one in held) / len(held)
+        np.testing.assert_allclose(value.numpy(), mean.numpy(), rtol=2**-23, err_msg=name)
+    pixels = torch.randn(8, 3, 16, 16)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(plain.eval().encode_image(pixels), dim=-1)
+    np.testing.assert_allclose(encoder.encode_images(pixels.numpy())[0], expected.numpy(), atol=1e-6)
+
+
+def test_the_card_says_what_was_mixed_and_nothing_of_where(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("here", "there"):  # the same files elsewhere, in another order
+        folder = tmp_path / place
+        folder.mkdir()
+        for name in models:
+            shutil.copy(name.partition(":")[2], folder)
+    names = [f"small-vit:{tmp_path / 'there' / Path(name).name}" for name in reversed(models)]
+    said = made(capsys, "uniform", *models, "-o", tmp_path / "here/soup")
+    made(capsys, "uniform", *names, "-o", tmp_path / "there/soup")
+    read = {path.name: path.read_bytes() for path in (tmp_path / "here/soup").iterdir()}
+    assert read == {path.name: path.read_bytes() for path in (tmp_path / "there/soup").iterdir()}
+    card = json.loads(read["soup.json"])
+    assert card == {name: value for name, value in said.items() if name not in ("out", "model")} | {
+        "format": 1,
+        "clipkit": card["clipkit"],
+    }
+    assert card["weights"] == load(f"{tmp_path}/here/soup/").identity.weights
+    digests = {name.rpartition("/")[2]: load(name).identity.weights for name in models}
+    assert {term["model"].rpartition(":")[2]: term["weights"] for term in card["terms"]} == digests
+    assert [term["coefficient"] for term in card["terms"]] == [1 / 3] * 3
+
+
+def test_a_task_vector(models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, one, two = models
+    said = made(capsys, "task", base, "--add", one, "--negate", two, "--scale", "0.25", "-o", tmp_path / "made")
+    terms = {term["model"].rpartition(":")[2]: term["coefficient"] for term in said["terms"]}
+    assert terms == {"0.safetensors": 1.0, "1.safetensors": 0.25, "2.safetensors": -0.25}
+    held = [load_file(name.partition(":")[2]) for name in models]
+    for name, value in load_file(tmp_path / "made" / WEIGHTS).items():
+        first, second, third = (tensors[name].double() for tensors in held)
+        expected = first + 0.25 * (second - first) - 0.25 * (third - first)
+        np.testing.assert_allclose(value.numpy(), expected.numpy(), rtol=2**-23, atol=1e-14, err_msg=name)
+
+
+def test_an_analogy_is_two_added_and_one_taken_away(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, one, two = models
+    analogy = made(capsys, "task", base, "--analogy", one, two, base, "--scale", "0.5", "-o", tmp_path / "a")
+    spelt = made(
+        capsys, "task", base, "--add", base, "--add", two, "--negate", one, "--scale", "0.5", "-o", tmp_path / "b"
+    )
+    assert analogy["weights"] == spelt["weights"]
+    assert {term["coefficient"] for term in analogy["terms"]} == {1.0, 0.5, -0.5}
+
+
+def test_nothing_learned_is_nothing_changed(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = load(models[0]).identity.weights
+    for number, flags in enumerate(
+        (["--add", models[0]], ["--negate", models[0], "--scale", "0.3"], ["--add", models[1], "--negate", models[1]])
+    ):
+        assert made(capsys, "task", models[0], *flags, "-o", tmp_path / str(number))["weights"] == base
+    assert made(capsys, "uniform", models[0], "-o", tmp_path / "one")["weights"] == base
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("uniform", "{0}"), 2, "missing option '-o'"),
+        (("uniform", "-o", "out"), 2, "missing argument 'MODEL...'"),
+        (("uniform", "{0}", "-o", "taken"), 2, "taken exists: a model is not written over what is there"),
+        (("uniform", "{0}", "-o", "no/where"), 2, "no/where: there is no folder"),
+        (("uniform", "{0}", "lite", "-o", "out"), 2, "lite has no weights that can be mixed"),
+        (("uniform", "{0}", "nowhere/", "-o", "out"), 2, "no model folder nowhere/"),
+        (("task", "{0}", "-o", "out"), 2, "there is no task vector"),
+        (("task", "{0}", "--add", "{1}", "--scale", "nan", "-o", "out"), 2, "--scale takes a number, not nan"),
+        (
+            ("task", "{0}", "--add", "{1}", "--scale", "1e300", "-o", "out"),
+            1,
+            "ln_final.bias of the mixture is not finite",
+        ),
+        (("task", "{0}", "--analogy", "{1}", "{2}", "-o", "out"), 2, ""),
+    ],
+)
+def test_what_is_refused_leaves_nothing(
+    args: tuple[str, ...], code: int, said: str, models: list[str], tmp_path: Path, in_process: InProcess
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    result = in_process("soup", *(arg.format(*models) for arg in args))
+    assert result.code == code, result.stderr
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert result.stderr.startswith(f"clipkit soup {args[0]}: {said}")
+    assert {path.name for path in tmp_path.iterdir()} == {"taken"}
+
+
+def with_first(program: str, args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """`clipkit ARGS` in a process that runs a line of Python first."""
+    program = f"import resource, signal, sys\n{program}\nfrom clipkit import cli\ncli.main()"
+    return subprocess.run([sys.executable, "-P", "-c", program, *args], cwd=folder, capture_output=True, text=True)
+
+
+def test_a_full_disk_leaves_nothing(built_in: list[str], tmp_path: Path) -> None:
+    """No file may grow beyond 1 MiB: to a process it is as a full disk."""
+    program = """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+"""
+    done = with_first(program, ["soup", "uniform", *built_in, "-o", "out"], tmp_path)
+    assert done.returncode == 1
+    said = "clipkit soup uniform: out cannot be written: no space left on the disk, or none for this user\n"
+    assert (done.stdout, done.stderr) == ("", said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_leaves_nothing(number: str, code: int, built_in: list[str], tmp_path: Path) -> None:
+    """It comes when a tensor is mixed, and the folder that is being made is there already."""
+    program = f"""
+import os
+from clipkit.soups import mixing
+rounded = mixing._rounded
+def stopped(name, total):
+    assert [name for name in os.listdir() if name.startswith(".out.")]
+    os.kill(os.getpid(), signal.{number})
+    return rounded(name, total)
+mixing._rounded = stopped
+"""
+    done = with_first(program, ["soup", "uniform", *built_in, "-o", "out"], tmp_path)
+    assert done.returncode == code, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_notice_is_said_once_and_not_when_quiet(
+    models: list[str], in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an architecture that exists with both activations, when nothing says which the weights are of."""
+    monkeypatch.setattr("clipkit.models.listing.twin", lambda arch: f"{arch}-quickgelu")
+    told = in_process("soup", "uniform", models[0], models[0], "-o", "one")
+    assert told.code == 0 and len(told.stderr.splitlines()) == 1
+    assert told.stderr.startswith("clipkit soup uniform: nothing says what activation")
+    assert in_process("soup", "uniform", models[0], "-q", "-o", "two").stderr == ""
+
+
+def test_a_person_sees_lines() -> None:
+    made = {"out": "soup", "model": "soup@0123", "terms": [{"coefficient": -0.5, "model": "run-1"}]}
+    shown = io.StringIO()
+    shown.isatty = lambda: True  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(shown):
+        show(made, as_json=False)
+    assert shown.getvalue() == "soup: the model soup@0123\n   -0.5000  run-1\n"
+
+
+@pytest.mark.slow
+def test_runs_of_train(shared_data: Path, tmp_path: Path, clipkit: Runner) -> None:
+    """Two runs from one start, on real pairs: what holds of soups holds of them."""
+    emoji = shared_data / "icons" / "emoji"
+    records = [json.loads(line) for line in (emoji / "pairs.jsonl").read_text().splitlines()[:96]]
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def train(name: str, model: str, *more: str) -> None:
+        flags = ("--batch-size", "32", "--workers", "1", "--root", str(emoji), "-q")
+        done = clipkit("train", pairs, "--model", model, *flags, *more, "-o", name, timeout=300)
+        assert done.code == 0, done.stderr
+
+    train("start", "tiny-ViT-32", "--steps", "6")
+    train("run-1", "./start/model/", "--steps", "4", "--seed", "1", "--lr", "1e-4")
+    train("run-2", "./start/model/", "--steps", "4", "--seed", "2", "--lr", "1e-4", "--lock-image")
+    soup = json.loads(clipkit("soup", "uniform", "run-1/", "run-2/", "-o", "soup").stdout)
+    assert sorted(term["model"] for term in soup["terms"]) == ["run-1", "run-2"]
+    start, one, two, mean = (
+        load_file(tmp_path / place / WEIGHTS) for place in ("start/model", "run-1/model", "run-2/model", "soup")
+    )
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    for name, value in mean.items():
+        np.testing.assert_allclose(value, (one[name].double() + two[name].double()) / 2, rtol=2**-23, err_msg=name)
+
+    task = json.loads(clipkit("soup", "task", "start/", "--add", "run-2/", "--scale", "0.5", "-o", "half").stdout)
+    half = load_file(tmp_path / "half" / WEIGHTS)
+    locked = [name for name in start if name.startswith("visual.")]
+    assert all(torch.equal(half[name], start[name]) for name in locked), "the locked tower is bit for bit the start's"
+    assert task["weights"] == load(f"{tmp_path}/half/").identity.weights
+    whole = json.loads(clipkit("soup", "task", "start/", "--add", "run-1/", "-o", "whole").stdout)
+    assert whole["weights"] == load(f"{tmp_path}/run-1/model/").identity.weights
+    gone = json.loads(clipkit("soup", "task", "start/", "--negate", "start/", "-o", "gone").stdout)
+    assert gone["weights"] == load(f"{tmp_path}/start/model/").identity.weights
+    checkpoints = sorted((tmp_path / "run-1/checkpoints").iterdir())
+    over = clipkit("soup", "uniform", *(f"./{path.relative_to(tmp_path)}/" for path in checkpoints), "-o", "over")
+    assert json.loads(over.stdout)["terms"][0]["model"].startswith("run-1/step-")
+    plain = open_clip.create_model(f"local-dir:{tmp_path / 'soup'}")
+    assert torch.equal(plain.logit_scale.detach(), mean["logit_scale"])
+    answers = clipkit("zeroshot", emoji / records[0]["image"], "--labels", "cat,dog", "--model", "./soup/")
+    assert answers.code == 0, answers.stderr
