@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 NEAREST: Final = 10
+_DIGITS: Final = 8  # of cosines and shares: equal vectors in f32 have a cosine of 1, as far as f32 can tell
 _TIE: Final = 1e-6  # cosines this near are one: f32 can't tell them apart
 _SAME_LOGITS: Final = 1e-5  # of the scale, relative: what a float32 in a file may lose
 _Z: Final = 1.959963984540054  # of 95 %
@@ -56,13 +57,13 @@ def failures(report: Mapping[str, Any]) -> list[str]:
     """What is below its limit, in words that name the figure and the limit."""
     limits, found = report["limits"], report["figures"]
     told = [
-        f"the least cosine of {tower} features is {found[tower]['cosine_min']:.6f}, below {limits['cosine']:g}"
+        f"the least cosine of {tower} features is {found[tower]['cosine_min']:.8g}, below {limits['cosine']:g}"
         for tower in TOWERS
         if tower in found and not found[tower]["cosine_min"] >= limits["cosine"]
     ]
     if "agreement" in found and not found["agreement"]["value"] >= limits["agreement"]:
         same = found["agreement"]
-        told.append(f"the agreement is {same['value']:.4f} of {same['n']} pictures, below {limits['agreement']:g}")
+        told.append(f"the agreement is {same['value']:.6g} of {same['n']} pictures, below {limits['agreement']:g}")
     logits = (name for name in ("logit_scale", "logit_bias") if name in found and not found[name]["same"])
     return told + [f"the {name.replace('_', ' ')} is {found[name]['new']}, not {found[name]['old']}" for name in logits]
 
@@ -134,16 +135,16 @@ def _limits(target: Target, asked: Export) -> Limits:
     )
 
 
-def _near(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+def _near(before: np.ndarray, after: np.ndarray) -> dict[str, float | None]:
     old, new = before.astype(np.float64), after.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         cosines = (old * new).sum(axis=1) / np.sqrt((old * old).sum(axis=1) * (new * new).sum(axis=1))
     cosines = np.where(np.isfinite(cosines), cosines, -1.0)
     difference = float(np.abs(old - new).max())
     return {
-        "cosine_min": float(cosines.min()),
-        "cosine_mean": float(cosines.mean()),
-        "largest_difference": difference if math.isfinite(difference) else 1e300,
+        "cosine_min": round(float(cosines.min()), _DIGITS),
+        "cosine_mean": round(float(cosines.mean()), _DIGITS),
+        "largest_difference": float(f"{difference:.4g}") if math.isfinite(difference) else None,
     }
 
 
@@ -152,7 +153,7 @@ def _agreement(was: np.ndarray, now: np.ndarray) -> dict[str, Any]:
     chosen = was[np.arange(len(was)), now.argmax(axis=1)]
     share = float((chosen >= was.max(axis=1) - _TIE).mean())
     low, high = wilson(share, len(was))
-    return {"value": share, "low": low, "high": high, "n": len(was)}
+    return {"value": round(share, _DIGITS), "low": round(low, 4), "high": round(high, 4), "n": len(was)}
 
 
 def _overlap(was: np.ndarray, now: np.ndarray) -> float:
@@ -160,7 +161,7 @@ def _overlap(was: np.ndarray, now: np.ndarray) -> float:
     k = min(NEAREST, was.shape[1])
     last = np.sort(was, axis=1)[:, -k]
     best = np.argsort(-now, axis=1, kind="stable")[:, :k]
-    return float((np.take_along_axis(was, best, axis=1) >= last[:, None] - _TIE).mean())
+    return round(float((np.take_along_axis(was, best, axis=1) >= last[:, None] - _TIE).mean()), _DIGITS)
 
 
 def _among(rows: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final
@@ -29,7 +28,7 @@ class Export:
     """model: as `--model` has it; None takes the adapter's. target: its name in EXPORTERS. out: a new folder.
 
     min_cosine, min_agreement: what the user asks for; None takes the target's own.
-    samples, calibration: made when they are needed. tell: a line for whoever waits.
+    samples, calibration: read before anything heavy. tell: a line for whoever waits.
     isolate: measure in processes of their own; without, load times and memory say nothing.
     """
 
@@ -68,9 +67,10 @@ def export(asked: Export) -> dict[str, Any]:
     place = Path(os.path.realpath(asked.out))
     with Signals(), scratch_folder() as scratch:
         samples = asked.samples()
+        calibration = asked.calibration() if asked.calibration else samples
         fresh = Path(mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
-            report = _make(asked, target, samples, fresh, Path(scratch))
+            report = _make(asked, target, samples, calibration, fresh, Path(scratch))
             _settle(fresh)
             os.rename(fresh, place)
         except OSError as error:
@@ -93,13 +93,14 @@ def _check_adapter(asked: Export, target: Target) -> None:
             raise UsageError(said, "clipkit export --to head makes one network of both")
 
 
-def _make(asked: Export, target: Target, samples: Samples, fresh: Path, scratch: Path) -> dict[str, Any]:
+def _make(
+    asked: Export, target: Target, samples: Samples, calibration: Samples, fresh: Path, scratch: Path
+) -> dict[str, Any]:
     from clipkit.exporting import parity
 
     asked.tell("loading the model")
     source = Source(asked.model, asked.wish.adapter, scratch, asked.wish.opset)
-    calibration = cache(asked.calibration) if asked.calibration else lambda: samples
-    job = Job(source, asked.wish, fresh, scratch, calibration, asked.tell)
+    job = Job(source, asked.wish, fresh, scratch, lambda: calibration, asked.tell)
     asked.tell(f"exporting the {' and the '.join(asked.wish.towers)} tower")
     written = target.write(job)
     if target.runtime:

@@ -48,7 +48,8 @@ def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             near = found[tower]
             yield f"cosine of {what}, least", f"{near['cosine_min']:.6f}", f"{limits['cosine']:g}"
             yield f"cosine of {what}, mean", f"{near['cosine_mean']:.6f}", ""
-            yield "largest difference", f"{near['largest_difference']:.2g}", ""
+            if near["largest_difference"] is not None:
+                yield f"difference of {what}, largest", f"{near['largest_difference']:.2g}", ""
     if "agreement" in found:
         same = found["agreement"]
         interval = f"{same['low']:.3f} to {same['high']:.3f}"
