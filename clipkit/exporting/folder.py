@@ -10,6 +10,7 @@ from typing import Any
 
 from clipkit import __version__
 from clipkit.exporting.base import Job, Written
+from clipkit.exporting.script import script
 from clipkit.models.exported import FORMAT, KIND
 from clipkit.models.names import MANIFEST
 
@@ -51,8 +52,10 @@ def write_manifest(job: Job, written: Written, runtime: str) -> None:
 
 
 def write_script(job: Job) -> None:
-    """run.py: the folder's networks in plain onnxruntime, without clipkit or torch."""
-    (job.folder / "run.py").write_text("", encoding="utf-8")
+    """run.py: the folder's networks without clipkit or torch, where a program for its runtime is known."""
+    program = script(json.loads((job.folder / MANIFEST).read_text(encoding="utf-8")))
+    if program is not None:
+        (job.folder / "run.py").write_text(program, encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

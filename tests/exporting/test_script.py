@@ -1,0 +1,75 @@
+"""run.py: the answers of clipkit from a program without it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipkit.exporting.script import script
+from clipkit.models.load import load
+from tests.exporting.conftest import pictures
+
+TEXTS = ["a cat", "A  Dog &amp; a cat", "many words " * 60, "ein Löwe"]
+HIDDEN = "import sys; sys.modules.update(dict.fromkeys(('clipkit', 'torch', 'open_clip', 'ftfy')))"
+
+
+def run(folder: Path, *arguments: str | Path) -> list[str]:
+    """Its lines, in an interpreter in which clipkit and torch cannot be imported."""
+    program = f"{HIDDEN}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-I", "-c", program, str(folder / "run.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder.parent)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def probabilities(folder: Path, picture: Image.Image) -> np.ndarray:
+    encoder = load(str(folder))
+    images, _ = encoder.encode_images([encoder.preprocess(picture)])
+    logits = encoder.logit_scale * images @ encoder.encode_texts(TEXTS).T.astype(np.float64)
+    likely: np.ndarray = np.exp(logits - logits.max())[0]
+    return likely / likely.sum()
+
+
+def changed(folder: Path, **preprocess: Any) -> None:
+    """Another preprocessing, in the manifest and in the script that is made of it."""
+    path = folder / "clipkit.json"
+    manifest = json.loads(path.read_text())
+    manifest["preprocess"] |= preprocess
+    path.write_text(json.dumps(manifest))
+    program = script(manifest)
+    assert program is not None
+    (folder / "run.py").write_text(program)
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {},
+        {"resize": 40},
+        {"resize_mode": "squash", "interpolation": "bilinear"},
+        {"resize_mode": "longest", "fill": 127},
+    ],
+    ids=["shortest", "resize", "squash", "longest"],
+)
+def test_probabilities_are_clipkits(
+    exported: Callable[[str], Path], tmp_path: Path, preprocess: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(exported("tiny-vit"), tmp_path / "model"))
+    if preprocess:
+        changed(folder, **preprocess)
+    picture = pictures(2)[1]
+    picture.save(tmp_path / "photo.png")
+    lines = [line.split("  ", 1) for line in run(folder, tmp_path / "photo.png", *TEXTS)]
+    assert [text for _, text in lines] == TEXTS
+    found = np.array([float(number) for number, _ in lines])
+    np.testing.assert_allclose(found, probabilities(folder, picture), atol=1e-4)
+    assert found.max() - found.min() > 1e-3, "else nothing was compared"
