@@ -43,7 +43,7 @@ def script(manifest: Mapping[str, Any]) -> str | None:
     towers: list[str] = manifest["towers"]
     parts = [_head(manifest, runtime), _networks(runtime)]
     if "image" in towers:
-        parts.append(_pixels(manifest))
+        parts.append(pixels(manifest))
     if "text" in towers:
         parts.append(_tokens(manifest, "sys.argv[2:]" if "image" in towers else "sys.argv[1:]"))
     parts.append(_answers(manifest))
@@ -100,7 +100,8 @@ def features(tower, rows):
 """
 
 
-def _pixels(manifest: Mapping[str, Any]) -> str:
+def pixels(manifest: Mapping[str, Any]) -> str:
+    """Lines that make `pixels`, what the image network takes, of the photo `sys.argv[1]`."""
     opened = 'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")\n'
     if manifest["pixels"] == "raw":
         return f"{opened}pixels = np.asarray(image)[None]  # of any size: the network resizes and normalises them\n"

@@ -30,6 +30,8 @@ KIND: Final = "model"
 RUNTIMES: Final = {
     "onnx": "clipkit.models.onnx:OnnxTowers",
     "openvino": "clipkit.models.openvino:OpenVinoTowers",
+    "executorch": "clipkit.models.executorch:ExecuTorchTowers",
+    "coreml": "clipkit.models.coreml:CoreMlTowers",
     "torch.export": "clipkit.models.torch_program:TorchTowers",
 }
 """Who runs the networks of a folder, by the name that its manifest gives: `module:class`, called as
@@ -86,6 +88,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ClipkitError(f"cannot read {path}: {error}") from None
+    if isinstance(manifest, dict) and manifest.get("kind") == "head":
+        said = f"{folder} is a head, a classifier with labels of its own: it gives no features"
+        raise ClipkitError(said, f"run it: python {folder / 'run.py'} PHOTO")
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise ClipkitError(f"{path} does not describe a model", "expected what `clipkit export` writes")
     if manifest.get("format") != FORMAT:
@@ -202,7 +207,9 @@ class ExportedEncoder(Encoder):
 
     def _require(self, tower: str) -> None:
         if tower not in self.towers:
-            raise ClipkitError(f"{self._folder} holds the {self.towers[0]} tower alone", "export it without --tower")
+            asked = "texts" if tower == "text" else "pictures"
+            said = f"{self._folder} holds the {self.towers[0]} tower alone: it has no features of {asked}"
+            raise ClipkitError(said, "export the model without --tower")
         self._checked[tower]()
 
     def _rows(

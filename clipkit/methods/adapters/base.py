@@ -13,6 +13,7 @@ from clipkit.methods.adapters.data import Features, Samples, Task, product
 from clipkit.methods.parameters import Parametrised
 
 if TYPE_CHECKING:
+    from clipkit.methods.adapters.network import Network
     from clipkit.models.base import Encoder
 
 
@@ -42,7 +43,8 @@ class Adapter(Parametrised):
     """A few-shot method. The constructor only stores; `fit` learns; `logits` answers; `fold` says it as one product.
 
     A subclass is a dataclass (kw_only) whose fields are its parameters (`param`), and gives `_fit` and `_logits`; one
-    that is linear gives `_head` too. Adding a method is that one file and its line in `clipkit.methods.ADAPTERS`.
+    that is linear gives `_head` too; of one that isn't, `network` says how it ships. Adding a method is that one file
+    and its line in `clipkit.methods.ADAPTERS`.
 
     needs: "features" alone, or the "model" and pictures. cost: what fitting takes, in words. citation: author, title,
     year. views: whether augmented views of the pictures are of use. closed_form: the fit doesn't depend on the order of
@@ -112,6 +114,13 @@ class Adapter(Parametrised):
             joint = before * plain.joint + (0.0 if joint is None else joint)
         backbone = None if head.backbone is None else own * head.backbone
         return Head(joint, backbone, own * head.bias + before * plain.bias)
+
+    def network(self, made: Network) -> str | None:
+        """The method's own logits, before blend and temperature, as steps of a network, for one that doesn't fold.
+
+        Returns the name of what the last step makes, [n, C]; None where nobody has said how.
+        """
+        return None
 
     def attach(self, encoder: Encoder) -> Encoder:
         """The encoder whose features `logits` wants: the given one, unless the method changes weights."""

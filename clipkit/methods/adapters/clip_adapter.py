@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from clipkit.methods.adapters.descent import cross_entropy_slope, descend, drawn
 from clipkit.methods.adapters.tuning import Axis, score, tune
 from clipkit.methods.parameters import param
 from clipkit.stream.hashing import ticket
+
+if TYPE_CHECKING:
+    from clipkit.methods.adapters.network import Network
 
 EPOCHS: Final = 100
 RATIO: Final = 0.2
@@ -109,6 +112,16 @@ class ClipAdapter(Adapter):
 
     def _logits(self, features: Features) -> np.ndarray:
         return self._answers(features)(self.at("ratio"))
+
+    def network(self, made: Network) -> str:
+        task, ratio = self.task_, self.at("ratio")
+        if ratio == 0:
+            return made.zero_shot()
+        narrow = made.above_zero(made.product(made.features(task.space), self.state_["down"]))
+        wide = made.above_zero(made.product(narrow, self.state_["up"]))
+        mixed = made.add(made.times(wide, ratio), made.times(made.features("joint"), 1 - ratio))
+        logits = made.times(made.product(made.unit(mixed), task.text), task.scale)
+        return made.add(logits, task.bias or 0.0)
 
 
 def first_weights(width: int, out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

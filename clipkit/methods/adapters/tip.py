@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from clipkit.methods.adapters.data import Features, Samples, blocks, product
 from clipkit.methods.adapters.descent import in_order
 from clipkit.methods.adapters.tuning import Axis, tune
 from clipkit.methods.parameters import param
+
+if TYPE_CHECKING:
+    from clipkit.methods.adapters.network import Network
 
 ALPHA: Final = Axis(0.1, 10_000, points=11, zero=True)
 BETA: Final = Axis(0.1, 50)
@@ -137,6 +140,17 @@ class Tip(Adapter):
         logits = self.task_.zero_shot(features)
         logits += self.at("alpha") * self._cache().votes(features.of(self.task_.space), self.at("beta"))
         return logits
+
+    def network(self, made: Network) -> str:
+        cache = self._cache()
+        near = made.product(made.features(self.task_.space), cache.keys)
+        if cache.unit:
+            near = made.at_most(near, 1.0)
+        shares = made.exp(made.times(made.add(near, -1.0), self.at("beta")))
+        votes = np.zeros((len(cache.keys), cache.classes))  # what one key's share is to each class, [N, C]
+        votes[np.arange(len(votes)), cache.labels] = 1.0
+        even(votes, cache.counts)
+        return made.add(made.zero_shot(), made.times(made.product(shares, votes.T), self.at("alpha")))
 
 
 def even(votes: np.ndarray, counts: np.ndarray) -> None:
