@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,12 @@ _ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quickgelu", "gelu_pytorch_tanh": 
 
 
 class TransformersEncoder(Encoder):
-    """A folder that `--to hf` wrote. One row runs at a time, on one thread.
+    """A folder that `--to hf` wrote: transformers' model and tokenizer, on one thread, in batches of one padded shape.
 
     Its identity is worked out anew from the weights in the file, taken back to open_clip's names: the source's, if they
-    are the source's. Raises ClipkitError where transformers doesn't find every weight, or finds others.
+    are the source's. Pixels are open_clip's, so that what is measured is the model; `own_pixels` has those of
+    transformers, whose crop lies a pixel beside open_clip's where a margin is odd (transformers 5 rounds it down).
+    Raises ClipkitError where transformers doesn't find every weight, or finds others.
     """
 
     backend = "transformers"
@@ -59,23 +61,26 @@ class TransformersEncoder(Encoder):
         return f"{super().space}/transformers-{transformers.__version__}/torch-{torch.__version__}"
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
+        from clipkit.images.transform import apply
+
+        return apply(self.identity.preprocess, image)
+
+    def own_pixels(self, image: Image.Image) -> np.ndarray:
+        """What transformers' image processor makes of a picture, f32 [3, h, w]."""
         pixels: np.ndarray = self._pixels(images=image, return_tensors="np")["pixel_values"][0]
         return np.ascontiguousarray(pixels, np.float32)
 
     def encode_images(
         self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        rows = (torch.from_numpy(np.ascontiguousarray(row))[None] for row in batch)
-        return self._run(self._model.get_image_features(pixel_values=row) for row in rows), None
+        pixels = torch.from_numpy(np.ascontiguousarray(batch, np.float32))
+        return self._run(self._model.get_image_features, {"pixel_values": pixels}), None
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        rows = (
-            self._tokenizer(
-                text, padding="max_length", truncation=True, return_tensors="pt", max_length=self.context_length
-            )
-            for text in texts
-        )
-        return self._run(self._model.get_text_features(**row) for row in rows)
+        if not texts:
+            return np.zeros((0, self.identity.dim), np.float32)
+        whole = {"padding": "max_length", "truncation": True, "max_length": self.context_length, "return_tensors": "pt"}
+        return self._run(self._model.get_text_features, dict(self._tokenizer(texts, **whole)))
 
     def count_tokens(self, texts: list[str]) -> list[int]:
         return [len(self._tokenizer(text).input_ids) for text in texts]
@@ -83,10 +88,31 @@ class TransformersEncoder(Encoder):
     def close(self) -> None:
         del self._model
 
-    def _run(self, outputs: Iterator[Any]) -> np.ndarray:
+    def _run(self, features: Callable[..., Any], inputs: dict[str, torch.Tensor]) -> np.ndarray:
+        """Unit features [n, d] of inputs [n, ...]."""
+        count, size = len(next(iter(inputs.values()))), self.batch_size
+        rows = [np.zeros((0, self.identity.dim), np.float32)]
         with torch.inference_mode():
-            rows = [functional.normalize(output.pooler_output, dim=-1).numpy() for output in outputs]
-        return np.concatenate(rows) if rows else np.zeros((0, self.identity.dim), np.float32)
+            for start in range(0, count, size):
+                parts = {name: value[start : start + size] for name, value in inputs.items()}
+                output = features(**{name: _padded(part, size) for name, part in parts.items()})
+                rows.append(functional.normalize(output.pooler_output, dim=-1)[: count - start].numpy())
+        return np.concatenate(rows)
+
+
+def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows, and the first of them again until there are SIZE."""
+    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+
+
+def processor_facts(encoder: TransformersEncoder, pictures: Sequence[Image.Image]) -> dict[str, float]:
+    """What transformers' own image processor changes: cosines of features of its pixels and of open_clip's."""
+    pairs = [
+        [encoder.encode_images([make(picture)])[0][0] for make in (encoder.preprocess, encoder.own_pixels)]
+        for picture in pictures
+    ]
+    cosines = [float(np.dot(ours.astype(np.float64), theirs)) for ours, theirs in pairs]
+    return {"cosine_min": round(min(cosines), 6), "cosine_mean": round(sum(cosines) / len(cosines), 6)}
 
 
 def _identity(folder: Path, config: dict[str, Any], model: Any) -> Identity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import open_clip
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from clipkit.errors import ClipkitError, UsageError
-from clipkit.exporting import hf_config, hf_layout
+from clipkit.exporting import hf_config, hf_encoder, hf_layout
 from clipkit.exporting.hf_encoder import TransformersEncoder
 from clipkit.exporting.source import Source
+from clipkit.images.transform import frame
+from clipkit.models.base import Preprocess
 from clipkit.models.load import load
 from clipkit.models.open_clip import untrained
 from tests.exporting.conftest import Maker, pictures
@@ -145,13 +149,32 @@ def test_the_same_features_and_the_same_identity(both: Made) -> None:
     np.testing.assert_allclose(there.encode_texts(TEXTS[:5]), here.encode_texts(TEXTS[:5]), atol=1e-5)
 
 
-def test_the_same_pixels_to_rounding(both: Made) -> None:
-    """transformers resizes with torchvision, which rounds 0.5 % of the levels otherwise than Pillow does."""
-    std = np.array(both.encoder.identity.preprocess.std)[:, None, None]
-    for picture in pictures(4):
-        levels = (both.there.preprocess(picture) - both.encoder.preprocess(picture)) * std * 255
+def test_the_processors_pixels(both: Made) -> None:
+    """As Pillow's to the rounding of a level; the crop where transformers has it, rounded down."""
+    preprocess = both.encoder.identity.preprocess
+    assert_own_pixels(both.there.own_pixels, preprocess)
+    report = hf_encoder.processor_facts(both.there, pictures(4))
+    assert 0.9 < report["cosine_min"] <= report["cosine_mean"] <= 1.0
+
+
+def assert_own_pixels(made: Callable[[Image.Image], np.ndarray], preprocess: Preprocess) -> None:
+    height, width = preprocess.size
+    mean, std = (np.array(part)[:, None, None] for part in (preprocess.mean, preprocess.std))
+    resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[preprocess.interpolation]
+    shifted = 0
+    for picture in [*pictures(4), pictures(1)[0].resize((2 * width, 2 * height + 6))]:  # the last has a margin of 3
+        expected = frame(preprocess, picture)
+        if preprocess.resize_mode == "shortest":
+            short = min(picture.size)
+            resized = picture.resize([int(width * side / short) for side in picture.size], resample)
+            left, top = (resized.width - width) // 2, (resized.height - height) // 2
+            cropped = resized.crop((left, top, left + width, top + height))
+            shifted += cropped.tobytes() != expected.tobytes()
+            expected = cropped
+        levels = (made(picture) * std + mean) * 255 - np.asarray(expected).transpose(2, 0, 1)
         assert np.abs(levels).max() < 1.01
         assert np.mean(np.abs(levels) > 0.5) < 0.02
+    assert shifted or preprocess.resize_mode == "squash"
 
 
 def test_the_same_tokens(both: Made) -> None:
@@ -299,29 +322,27 @@ def test_settings_that_clipmodel_has_not(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_pixels_that_transformers_cannot_make(make: Maker, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    (folder / "open_clip_model.safetensors").write_bytes(checkpoint("tiny-vit").read_bytes())
-    described = {"model_cfg": tiny.CONFIGS["tiny-vit"], "preprocess_cfg": {"resize_mode": "longest"}}
-    (folder / "open_clip_config.json").write_text(json.dumps(described))
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pixels_travel(clip: Made, tmp_path: Path, kind: str, mode: str, interpolation: str) -> None:
+    preprocess = Preprocess((40, 40), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), mode, interpolation)
+    identity = replace(clip.encoder.identity, preprocess=preprocess)
+    if (kind, mode) == ("siglip", "shortest"):
+        with pytest.raises(ClipkitError, match="SiglipImageProcessor only squashes"):
+            hf_config.pixels_of(kind, identity)
+        return
+    described = hf_config.pixels_of(kind, identity)
+    assert hf_config.preprocess_of(described, 40) == preprocess
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    assert_own_pixels(lambda image: processor(images=image, return_tensors="np")["pixel_values"][0], preprocess)
+
+
+def test_pixels_that_transformers_cannot_make(clip: Made) -> None:
+    identity = replace(clip.encoder.identity, preprocess=Preprocess((32, 32), (0,) * 3, (1,) * 3, "longest"))
     with pytest.raises(ClipkitError, match="resized by the longest side and padded"):
-        make("hf", f"{folder}/", tmp_path / "out")
-
-
-@pytest.mark.parametrize("described", [{"resize_mode": "squash"}, {"interpolation": "bilinear", "mean": [0.1] * 3}])
-def test_pixels_travel(
-    make: Maker, checkpoint: Callable[[str], Path], tmp_path: Path, described: dict[str, Any]
-) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    (folder / "open_clip_model.safetensors").write_bytes(checkpoint("tiny-vit").read_bytes())
-    config = {"model_cfg": tiny.CONFIGS["tiny-vit"], "preprocess_cfg": described}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    make("hf", f"{folder}/", tmp_path / "out")
-    made = Made(tmp_path / "out", load(f"{folder}/", device="cpu"))
-    assert made.there.identity.digest == made.encoder.identity.digest
-    test_the_same_pixels_to_rounding(made)
+        hf_config.pixels_of("clip", identity)
 
 
 def test_lite_is_refused(make: Maker, tmp_path: Path) -> None:
@@ -334,6 +355,7 @@ def test_one_tower_is_no_model(make: Maker, tmp_path: Path) -> None:
         make("hf", "lite", tmp_path / "out", towers=("text",))
 
 
+@pytest.mark.slow
 def test_a_carried_architecture(make: Maker, tmp_path: Path) -> None:
     weights = tiny.save(untrained("tiny-ViT-32", seed=0).module(), tmp_path / "model.safetensors")
     make("hf", f"tiny-ViT-32:{weights}", tmp_path / "out")

@@ -48,9 +48,20 @@ class Hf(WholeModel):
                 (job.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
             # transformers wants the format; the prefix is what its names don't tell, for the way back.
             save_file(weights, job.folder / "model.safetensors", {"format": "pt", "open_clip_text_prefix": prefix})
-        return Written(facts={"layout": config["architectures"][0]})
+        return Written(facts={"layout": config["architectures"][0], "processor": self._processor(job)})
 
     def open(self, folder: Path) -> Encoder:
         from clipkit.exporting.hf_encoder import TransformersEncoder
 
         return TransformersEncoder(folder)
+
+    def _processor(self, job: Job) -> dict[str, float]:
+        from clipkit.exporting.hf_encoder import TransformersEncoder, processor_facts
+
+        facts = processor_facts(TransformersEncoder(job.folder), job.samples().pictures)
+        if facts["cosine_min"] < self.limits.cosine:
+            job.tell(
+                "the weights are the same, but transformers' own image processor crops some pictures a pixel beside "
+                f"open_clip: least cosine {facts['cosine_min']:.4f}, mean {facts['cosine_mean']:.4f} (parity.json)"
+            )
+        return facts
