@@ -8,8 +8,10 @@ import importlib
 import inspect
 import json
 import pkgutil
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "Filter": {"where": ["x > 1 and words(text) > 3", "not id ~ 'r[37]'"]},
     "GeneratePrompts": {"params": {"variants": 2}},
+    "GreedySoup": {},
     "Head": {},
     "Join": {"right": str(Path(__file__).parent / "cases/join/left/right.jsonl")},
     "ReadDataset": {},
@@ -92,6 +95,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Train": {"model": "tiny-ViT-32", "settings": {"steps": 2, "batch_size": 4}},
     "TrainAdapter": {"method": "prototypes", "shots": 4, "seeds": 2, "views": 2},
     "UpdateAdapter": {"update": str(Path(__file__).parent / "cases/train-adapter/update/old.adapter")},
+    "WiseSoup": {"steps": 2},
     "Zeroshot": {"model": "lite", "labels": ["a cat", "a dog", "noise"]},
     "ZeroshotMulti": {"model": "lite", "labels": ["a cat", "noise"], "threshold": 0.9},
     "ZeroshotTogether": {
@@ -114,6 +118,7 @@ FIELDS: dict[str, list[dict[str, Any]]] = {
     "EvalOod": [{}, {"ood": "others"}],
 }
 ASK_A_SERVER = {"GeneratePrompts"}
+MIX_MODELS = {"GreedySoup", "WiseSoup"}
 MANY = 11
 
 
@@ -162,11 +167,26 @@ def talkative() -> Server:
     return server
 
 
+@functools.cache
+def mixed() -> tuple[str, ...]:
+    """Two models for the stages that mix some."""
+    from clipkit.models.open_clip import untrained
+
+    root = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, root)
+    for seed in range(2):
+        untrained("tiny-ViT-32", seed=seed, device="cpu").save_model(root / f"seed-{seed}")
+    return tuple(f"{root}/seed-{seed}/" for seed in range(2))
+
+
 def make(cls: type[Stage], photos: Path) -> Stage:
     runtime: dict[str, Any] = {"root": str(photos)}
+    config = EXAMPLES[cls.__name__]
+    if cls.__name__ in MIX_MODELS:
+        config = config | {"models": mixed()}
     if cls.__name__ in ASK_A_SERVER:
         runtime["options"] = {"server": talkative().address("says")}
-    return cls(EXAMPLES[cls.__name__], runtime)
+    return cls(config, runtime)
 
 
 def encoded(stage: Stage, given: list[Record], workers: int = 2) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Models that see, and pictures for them: random weights of tiny-ViT-32, and 24 shapes of four colours."""
+"""Models that see and read, of next to no size, with random weights; and for them 24 pictures, shapes of colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from typing import Any
 from clipkit.models.open_clip import OpenClipEncoder, untrained
 from tests.training.pairs import paint
 
-ARCH = "tiny-ViT-32"
+ARCH = "small-seeing"
+_CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def register(folder: Path) -> None:
+    """Make the architecture known to open_clip."""
+    import open_clip
+
+    path = folder / f"{ARCH}.json"
+    path.write_text(json.dumps(_CONFIG))
+    open_clip.add_model_config(path)
 
 
 def folders(root: Path, seeds: Sequence[int]) -> list[str]:

@@ -17,6 +17,11 @@ from tests.conftest import InProcess
 from tests.soups import pictures
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _registered(tmp_path_factory: pytest.TempPathFactory) -> None:
+    pictures.register(tmp_path_factory.mktemp("configs"))
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return pictures.folders(tmp_path_factory.mktemp("models"), range(4))
