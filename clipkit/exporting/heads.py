@@ -102,8 +102,9 @@ class Steps:
     def _step(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         from onnx import helper
 
-        made = out or f"head.{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [made], name=made, **attributes))
+        name = f"head.{len(self.nodes)}"
+        made = out or name
+        self.nodes.append(helper.make_node(kind, list(inputs), [made], name=name, **attributes))
         return made
 
 
