@@ -77,6 +77,11 @@ def figures(before: Measured, after: Measured, *, answers: bool = False) -> dict
     Where the export has one tower alone, the source's other one stands beside it; where there is none, `neighbours`
     are those among the samples themselves. answers: rows are probabilities of labels: their first is compared.
     """
+    with np.errstate(invalid="ignore"):  # what isn't finite is found to be far
+        return _figures(before, after, answers)
+
+
+def _figures(before: Measured, after: Measured, answers: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         tower: _near(before.rows[tower], rows) for tower, rows in sorted(after.rows.items()) if tower in before.rows
     }

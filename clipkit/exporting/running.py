@@ -6,7 +6,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,7 +21,7 @@ from clipkit.exporting.source import Source, scratch_folder
 from clipkit.models import hub_folder
 from clipkit.stream.signals import Signals
 
-_FULL: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +65,32 @@ def export(asked: Export) -> dict[str, Any]:
     target: Target = EXPORTERS.get(asked.target)(asked.wish)
     hub_folder.check_target(asked.out)
     _check_adapter(asked, target)
-    place = Path(os.path.realpath(asked.out))
     with Signals(), scratch_folder() as scratch:
         samples = asked.samples()
         calibration = asked.calibration() if asked.calibration else samples
+        with _beside(asked.out) as fresh:
+            return _make(asked, target, samples, calibration, fresh, Path(scratch))
+
+
+@contextmanager
+def _beside(out: str) -> Iterator[Path]:
+    """A folder to make OUT in: it gets that name where all went well, and goes where not."""
+    place = Path(os.path.realpath(out))
+    try:
         fresh = Path(mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-        try:
-            report = _make(asked, target, samples, calibration, fresh, Path(scratch))
-            _settle(fresh)
-            os.rename(fresh, place)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise ClipkitError(f"{asked.out} cannot be written: {os.strerror(error.errno or 0).lower()}") from None
-            raise
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # gone by now where all went well
-    return report
+    except OSError as error:
+        raise ClipkitError(f"{out} cannot be written: {str(error.strerror).lower()}") from None
+    try:
+        yield fresh
+        _settle(fresh)
+        os.rename(fresh, place)  # onto an empty folder too
+    except OSError as error:
+        hub_folder.check_target(out)  # somebody filled it meanwhile
+        if error.errno in _FULL:
+            raise ClipkitError(f"{out} cannot be written: {os.strerror(error.errno).lower()}") from None
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # gone by now where all went well
 
 
 def _check_adapter(asked: Export, target: Target) -> None:
