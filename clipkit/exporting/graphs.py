@@ -80,18 +80,19 @@ def export_onnx(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path
     torch.backends.mha.set_fastpath_enabled(False)  # a fused operator that ONNX has no word for
     try:
         with hushed(), torch.no_grad():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 module,
                 (given,),
-                str(path),
                 input_names=[INPUTS[tower]],
                 output_names=outputs_of(module),
                 dynamic_shapes=({0: batch},),
                 opset_version=opset or OPSET,
-                external_data=_bytes(module) >= files.ONE_FILE,
                 dynamo=True,
                 verbose=False,
             )
+            assert program is not None
+            _forget(program.model)
+            program.save(path, external_data=_bytes(module) >= files.ONE_FILE)
     except Exception as error:  # whatever torch's exporter runs into
         raise ClipkitError(f"torch cannot export the {tower} tower: {_first_line(error)}") from error
     finally:
@@ -131,6 +132,14 @@ def verify(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path, ops
                 continue
             raise ClipkitError(f"the exported {tower} tower is wrong at a batch of {rows}: {said}", _UPDATE)
     return found
+
+
+def _forget(model: Any) -> None:
+    """Take out where in which source file, on whose machine, each operator came from."""
+    parts = [*model.graph.all_nodes(), *(output for node in model.graph.all_nodes() for output in node.outputs)]
+    for part in (model, model.graph, *parts, *model.graph.initializers.values()):
+        part.metadata_props.clear()
+        part.doc_string = None
 
 
 def _bytes(module: nn.Module) -> int:

@@ -77,7 +77,7 @@ class Source:
         identity = self.encoder.identity
         return graphs.example(tower, identity.preprocess.size, self.encoder.context_length, rows)
 
-    def noise(self, tower: Tower, rows: int = 5) -> np.ndarray:
+    def noise(self, tower: Tower, rows: int = 8) -> np.ndarray:
         """An input of a tower, [rows, ...], without torch."""
         return files.noise(tower, self.encoder.identity.preprocess.size, self.encoder.context_length, rows)
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -67,7 +67,7 @@ def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     """
     manifest = read_manifest(folder)
     for name in manifest["files"]:
-        if not (folder / name).is_file() or (folder / name).parent != folder:
+        if not (folder / name).is_file() or not _is_inside(name):
             raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
     _check_files(folder, {name: sha for name, sha in manifest["files"].items() if not _tower_of(name)})
     runtime = runtime_of(manifest)
@@ -243,6 +243,12 @@ def _tower_of(name: str) -> str:
 
 def _files_of(manifest: dict[str, Any], tower: str) -> dict[str, str]:
     return {name: sha for name, sha in manifest["files"].items() if _tower_of(name) == tower}
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a file's name in a manifest leads nowhere but into the folder."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _check_files(folder: Path, files: dict[str, str]) -> bool:
