@@ -141,9 +141,10 @@ class Target:
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
-        """What there is to know of the target, as JSON."""
-        about = " ".join((cls.__doc__ or "").split())
-        return {"about": about, "takes": sorted(cls.takes), "packages": sorted(cls.packages)}
+        """What there is to know of the target, as JSON: `takes` as in the class, and the same as flags."""
+        about, takes = " ".join((cls.__doc__ or "").split()), sorted(cls.takes)
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in takes)
+        return {"about": about, "takes": takes, "flags": flags, "needs": ", ".join(sorted(cls.packages))}
 
 
 def shape_of(tower: Tower, size: Sequence[int], context_length: int, rows: int) -> tuple[int, ...]:
