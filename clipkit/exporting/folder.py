@@ -22,7 +22,8 @@ def write_manifest(job: Job, written: Written, runtime: str) -> None:
     encoder, folder = job.source.encoder, job.folder
     identity = encoder.identity
     tokenizer = job.source.tokenizer(folder) if "text" in job.wish.towers else None
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    found = sorted(path for path in folder.rglob("*") if path.is_file())  # Core ML's packages are folders
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
     extra = dict(identity.extra) | ({"pixels": "raw"} if job.wish.embed_preprocessing else {})
     weights = identity.weights
     if not written.same_weights:  # other weights are another model: its digest is that of the files that hold them

@@ -29,6 +29,30 @@ RUNTIMES: Final[Mapping[str, Runtime]] = {
         'onnxruntime.InferenceSession(here / f"{tower}.onnx")',
         'network.run(["joint"], {network.get_inputs()[0].name: row})[0]',
     ),
+    "openvino": Runtime(
+        "openvino",
+        'sys.modules["openvino_telemetry"] = None  # else openvino reports that it is used\nimport openvino',
+        'openvino.compile_model(here / f"{tower}.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
+        'network(row)["joint"]',
+    ),
+    "torch.export": Runtime(
+        "torch",
+        "import torch",
+        'torch.export.load(here / f"{tower}.pt2").module()',
+        "network(torch.from_numpy(row))[0].detach().numpy()",
+    ),
+    "executorch": Runtime(
+        "executorch",
+        "import torch\nfrom executorch.runtime import Runtime",
+        'Runtime.get().load_program(here / f"{tower}.pte").load_method("forward")',
+        "network.execute([torch.from_numpy(row)])[0].numpy()",
+    ),
+    "coreml": Runtime(
+        "coremltools",
+        "import coremltools",
+        'coremltools.models.MLModel(str(here / f"{tower}.mlpackage"), compute_units=coremltools.ComputeUnit.CPU_ONLY)',
+        'network.predict({"pixels": row} if row.ndim == 4 else {"tokens": row.astype(np.int32)})["joint"]',
+    ),
 }
 """By the name in a manifest; a folder for any other runtime gets no run.py."""
 

@@ -19,6 +19,7 @@ from clipkit.exporting.source import Source
 from clipkit.models.base import Encoder
 from tests.conftest import Runner
 from tests.exporting.conftest import Maker, pictures
+from tests.exporting.scripts import check_script
 
 pytest.importorskip("openvino")
 TEXTS = ["a cat", "two dogs in the rain, and a boat behind them", "", "x", "a photo of a tree"]
@@ -142,3 +143,9 @@ def test_one_tower(source: Callable[[str], Source], make: Maker, tmp_path: Path)
 def test_what_it_does_not_take_is_refused(source: Callable[[str], Source], make: Maker, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--int8 is not for this target"):
         make("openvino", source("tiny-vit"), tmp_path / "out", int8="weights")
+
+
+def test_its_script_gives_the_same_answers(
+    folder: Callable[[str], Path], source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    check_script(folder("tiny-vit"), source("tiny-vit").encoder, tmp_path)

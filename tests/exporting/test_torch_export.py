@@ -19,6 +19,7 @@ from clipkit.exporting.source import Source
 from clipkit.models import torch_program
 from tests.conftest import Runner
 from tests.exporting.conftest import Maker, pictures
+from tests.exporting.scripts import check_script
 
 TEXTS = ["a cat", "two dogs in the rain, and a boat behind them", "", "x", "a photo of a tree"]
 MODEL = "models/model.json"
@@ -209,3 +210,9 @@ def test_a_verb_runs_it(folder: Callable[[str], Path], clipkit: Runner, tmp_path
 def test_lite_has_no_torch_model(make: Maker, tmp_path: Path) -> None:
     with pytest.raises(ClipkitError, match=r"lite.* is no model of open_clip"):
         make("torch.export", "lite", tmp_path / "out", towers=("image",))
+
+
+def test_its_script_gives_the_same_answers(
+    folder: Callable[[str], Path], source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    check_script(folder("tiny-vit"), source("tiny-vit").encoder, tmp_path)

@@ -47,7 +47,7 @@ def save(source: Source, tower: Tower, path: Path) -> None:
     from clipkit.models.torch_program import load
 
     module, example = source.module(tower), source.example(tower)
-    torch.export.save(program(module, tower, example), path)
+    torch.export.save(program(module, tower, example, free=True), path)
     again = load(path).module()
     for rows in BATCHES:
         batch = source.example(tower, rows)
@@ -60,15 +60,19 @@ def save(source: Source, tower: Tower, path: Path) -> None:
             )
 
 
-def program(module: Any, tower: str, example: Any) -> ExportedProgram:
-    """A tower as a program with a free batch, holding only what it needs. Raises ClipkitError where torch cannot."""
+def program(module: Any, tower: str, example: Any, *, free: bool) -> ExportedProgram:
+    """A tower as a program, holding only what it needs. Raises ClipkitError where torch cannot.
+
+    free: any batch, where the example has two rows or more; else that of the example.
+    """
     import torch
 
     from clipkit.exporting.quiet import hushed
 
     try:
         with hushed(), torch.no_grad():
-            made = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+            shapes = ({0: torch.export.Dim("batch", min=1)},) if free else None
+            made = torch.export.export(module, (example,), dynamic_shapes=shapes)
     except Exception as error:  # whatever torch's exporter runs into
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ClipkitError(f"torch cannot export the {tower} tower: {said}") from error
