@@ -22,9 +22,8 @@ def uniform(models: Sequence[str], out: str, tell: Tell) -> dict[str, Any]:
     models: names as `state` takes them. tell: says a notice. Raises as `state`, `mix` and `save` do.
     """
     check_target(out)
-    states = _states(models, tell)
-    terms = uniform_terms(states)
-    return _write(out, states[0], terms, {"recipe": "uniform"})
+    terms = uniform_terms(_states(models, tell))
+    return _write(out, terms[0][1], terms, {"recipe": "uniform"})
 
 
 def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, tell: Tell) -> dict[str, Any]:
