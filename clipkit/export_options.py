@@ -11,6 +11,10 @@ from clipkit.methods import EXPORTERS
 from clipkit.options import OptionGroup, Template
 
 
+def _targets() -> list[tuple[str, str]]:
+    return [(entry.name, entry.summary) for entry in EXPORTERS]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(OptionGroup):
     """What is made of which model."""
@@ -28,7 +32,7 @@ class ExportOptions(OptionGroup):
         Option(
             metavar="TARGET",
             help=f"{', '.join(EXPORTERS.own)}.",
-            autocompletion=lambda: [(entry.name, entry.summary) for entry in EXPORTERS],
+            autocompletion=_targets,
         ),
     ] = "onnx"
     tower: Annotated[Literal["image", "text"] | None, Option(help="This one alone. Default: both.")] = None
