@@ -51,6 +51,11 @@ class Layer:
         """How many numbers the weight has."""
         return prod(self.tensor.dims)
 
+    @property
+    def outputs(self) -> int:
+        """How many outputs, channels or words it has."""
+        return int(self.tensor.dims[1 if self.flipped else 0])
+
 
 def load(path: Path) -> onnx.ModelProto:
     """A graph with what is only another form of a weight (transposed, cast, named anew) made a weight itself."""
