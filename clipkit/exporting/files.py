@@ -81,11 +81,13 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def noise(tower: Tower, size: tuple[int, int], context_length: int, rows: int, seed: int = 0) -> np.ndarray:
-    """An input of a tower: pixels f32 [rows, 3, *size], or token ids int64 [rows, context_length]."""
+    """An input of a tower: pixels f32 [rows, 3, *size], or token ids int64 [rows, context_length], filled up with 0."""
     random = np.random.default_rng(seed)
     if tower == "image":
         return random.standard_normal((rows, 3, *size), dtype=np.float32)
-    return random.integers(1, 400, (rows, context_length))
+    lengths = random.integers(1, context_length, (rows, 1), endpoint=True)
+    ids: np.ndarray = random.integers(1, 400, (rows, context_length)) * (np.arange(context_length) < lengths)
+    return ids
 
 
 def rows_stand_alone(path: Path, rows: np.ndarray) -> bool:

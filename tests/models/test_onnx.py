@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -15,10 +16,15 @@ import numpy as np
 import pytest
 
 from clipkit.errors import ClipkitError, UsageError
+from clipkit.exporting.base import Job, Wish
+from clipkit.exporting.folder import write_manifest
+from clipkit.exporting.samples import Samples
+from clipkit.exporting.source import Source
+from clipkit.exporting.targets.onnx import Onnx
+from clipkit.models.base import Encoder
 from clipkit.models.exported import ExportedEncoder
 from clipkit.models.load import load
 from clipkit.models.open_clip import OpenClipEncoder
-from tests.models import exporting
 
 pytest.importorskip("onnxscript", reason="torch's ONNX exporter needs onnxscript")
 TEXTS = ["a cat", "", "many " * 100, "ein Löwe 🦁", *(f"number {i}" for i in range(9))]
@@ -32,11 +38,13 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    path = checkpoint("tiny-vit")
-    source = load(f"tiny-vit:{path}")
-    assert isinstance(source, OpenClipEncoder)
-    folder = tmp_path_factory.mktemp("export") / "tiny"
-    return Exported(exporting.export("tiny-vit", path, source, folder), source)
+    folder, scratch = tmp_path_factory.mktemp("export") / "tiny", tmp_path_factory.mktemp("scratch")
+    folder.mkdir()
+    source = Source(f"tiny-vit:{checkpoint('tiny-vit')}", None, scratch)
+    job = Job(source, Wish(), folder, scratch, lambda: Samples([], [], "none"), lambda line: None)
+    write_manifest(job, Onnx(Wish()).write(job), "onnx")
+    assert isinstance(source.encoder, OpenClipEncoder)
+    return Exported(folder, source.encoder)
 
 
 @pytest.fixture
@@ -50,17 +58,36 @@ def manifest(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def listed_anew(folder: Path, **changes: Any) -> None:
+    """The manifest over the files that are there now."""
+    files = json.loads((folder / "clipkit.json").read_text())["files"]
+    manifest(
+        folder, files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}, **changes
+    )
+
+
+def random_pixels(encoder: Encoder, count: int) -> np.ndarray:
+    shape = (count, 3, *encoder.identity.preprocess.size)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
 def error(folder: Path) -> ClipkitError:
     with pytest.raises(ClipkitError) as caught:
         load(str(folder))
     return caught.value
 
 
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def test_features_are_the_sources(exported: Exported) -> None:
     encoder = load(str(exported.folder))
     assert isinstance(encoder, ExportedEncoder)
     source = exported.source
-    images = exporting.random_pixels(source, 3)
+    images = random_pixels(source, 3)
     joint, backbone = encoder.encode_images(images, backbone=True)
     expected, expected_backbone = source.encode_images(images, backbone=True)
     assert joint.dtype == np.float32 and joint.flags.c_contiguous
@@ -75,7 +102,7 @@ def test_features_are_the_sources(exported: Exported) -> None:
 
 
 def test_the_image_alone(exported: Exported) -> None:
-    joint, backbone = load(str(exported.folder)).encode_images(exporting.random_pixels(exported.source, 1))
+    joint, backbone = load(str(exported.folder)).encode_images(random_pixels(exported.source, 1))
     assert joint.shape == (1, 32) and backbone is None
 
 
@@ -83,7 +110,7 @@ def test_the_image_alone(exported: Exported) -> None:
 def test_alone_equals_batched_bitwise(folder: Path, exported: Exported, row_independent: bool) -> None:
     manifest(folder, row_independent=row_independent)
     encoder = load(str(folder))
-    images = exporting.random_pixels(exported.source, 11)
+    images = random_pixels(exported.source, 11)
     joint, backbone = encoder.encode_images(images, backbone=True)
     texts = encoder.encode_texts(TEXTS)
     assert backbone is not None
@@ -101,20 +128,20 @@ def test_rows_that_are_not_independent_run_one_by_one(folder: Path, exported: Ex
     quantized = tmp_path / "quantized.onnx"
     quantization.quantize_dynamic(folder / "image.onnx", quantized, op_types_to_quantize=["MatMul", "Gemm"])
     quantized.replace(folder / "image.onnx")
-    exporting.write_manifest(folder, exported.source, precision="int8", row_independent=False)
+    listed_anew(folder, precision="int8", row_independent=False)
     encoder = load(str(folder))
-    images = exporting.random_pixels(exported.source, 4)
+    images = random_pixels(exported.source, 4)
     images[3] *= 50  # a neighbour with a far larger range
     together = encoder.encode_images(images)[0]
     for row in range(4):
         assert np.array_equal(encoder.encode_images(images[row : row + 1])[0][0], together[row])
-    exporting.write_manifest(folder, exported.source, precision="int8", row_independent=True)
+    manifest(folder, row_independent=True)
     assert not np.array_equal(load(str(folder)).encode_images(images)[0], together), "the flag is what makes it so"
 
 
 def test_no_rows(exported: Exported) -> None:
     encoder = load(str(exported.folder))
-    joint, backbone = encoder.encode_images(exporting.random_pixels(encoder, 0), backbone=True)
+    joint, backbone = encoder.encode_images(random_pixels(encoder, 0), backbone=True)
     assert joint.shape == (0, 32) and backbone is not None and backbone.shape == (0, 64)
     assert encoder.encode_texts([]).shape == (0, 32)
 
@@ -151,12 +178,31 @@ def test_a_missing_tower_is_named(folder: Path, name: str) -> None:
     assert f"lacks the file {name}" in error(folder).message
 
 
-@pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json"])
-def test_a_changed_file(folder: Path, name: str) -> None:
-    content = bytearray((folder / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content)
-    assert f"{name} is not the file that was exported" in error(folder).message
+@pytest.mark.parametrize("name", ["image.onnx", "text.onnx"])
+def test_a_changed_tower_is_found_when_it_is_asked_for_something(folder: Path, name: str) -> None:
+    spoil(folder / name)
+    encoder = load(str(folder))
+    calls = {
+        "image.onnx": lambda: encoder.encode_images(random_pixels(encoder, 1)),
+        "text.onnx": lambda: encoder.encode_texts(["a cat"]),
+    }
+    for _ in range(2):
+        with pytest.raises(ClipkitError, match=f"{name} is not the file that was exported"):
+            calls[name]()
+    calls[({*calls} - {name}).pop()]()
+
+
+def test_a_changed_tokenizer(folder: Path) -> None:
+    spoil(folder / "tokenizer.json")
+    assert "tokenizer.json is not the file that was exported" in error(folder).message
+
+
+@pytest.mark.parametrize(
+    "changes", [{"preprocess": {}}, {"identity": None}, {"tokenizer": "none"}, {"files": ["image.onnx"]}], ids=str
+)
+def test_a_damaged_manifest_is_one_line(folder: Path, changes: dict[str, Any]) -> None:
+    manifest(folder, **changes)
+    assert "clipkit.json" in error(folder).message
 
 
 def test_a_file_outside_the_folder(folder: Path) -> None:
@@ -166,9 +212,9 @@ def test_a_file_outside_the_folder(folder: Path) -> None:
     assert "lacks the file ../stray" in error(folder).message
 
 
-def test_a_graph_that_is_none(folder: Path, exported: Exported) -> None:
+def test_a_graph_that_is_none(folder: Path) -> None:
     (folder / "text.onnx").write_bytes(b"not a graph")
-    exporting.write_manifest(folder, exported.source)
+    listed_anew(folder)
     encoder = load(str(folder))  # a tower is opened when it is first used
     with pytest.raises(ClipkitError, match="onnxruntime cannot load"):
         encoder.encode_texts(["a cat"])
