@@ -31,7 +31,7 @@ class Finding:
 
 def findings() -> Iterator[Finding]:
     """Everything, cheapest first; the devices come last since they import torch, where it is installed."""
-    for look in (_program, _defaults, _packages, _cache, _lite, _devices):
+    for look in (_program, _defaults, _model, _packages, _cache, _lite, _devices):
         yield from look()
 
 
@@ -55,6 +55,27 @@ def _defaults() -> Iterator[Finding]:
             yield Finding("defaults", name, "not known", str(error), ok=False)
         else:
             yield Finding("defaults", name, found.value, found.origin)
+
+
+def _model() -> Iterator[Finding]:
+    """The default model, where another one than the carried was chosen: whether it is there, and what runs it."""
+    from clipkit.models.describe import describe
+
+    try:
+        name = config.setting("model").value
+    except ClipkitError:
+        return  # said among the defaults
+    if name == "lite":
+        return
+    try:
+        said = describe(name)
+    except ClipkitError as error:
+        yield Finding("model", name, "cannot be used", str(error), ok=False)
+        return
+    where = "" if said.get("cached") else "to be downloaded"
+    if "towers" in said:
+        where = f"{said['precision']}, {' and '.join(said['towers'])}"
+    yield Finding("model", str(said["id"]), str(said["backend"]), where)
 
 
 def _packages() -> Iterator[Finding]:

@@ -42,7 +42,11 @@ def report(job: Job, target: Target, asked: Export, samples: Samples, written: W
         "target": asked.target,
         "towers": list(_towers(job, target)),
         "precision": written.precision,
-        "samples": {"name": samples.name, "pictures": len(samples.pictures), "texts": len(samples.texts)},
+        "samples": {
+            "name": samples.name,
+            "pictures": len(samples.pictures),
+            "texts": 0 if target.answers else len(samples.texts),
+        },
         "figures": figures(before, after, answers=target.answers),
         "costs": _costs(before, after, _source_bytes(job, target), _network_bytes(job.folder)),
         "limits": {"cosine": limits.cosine, "agreement": limits.agreement},

@@ -28,14 +28,15 @@ def write(report: Mapping[str, Any], out: str, *, as_json: bool) -> None:
         return
     model = report["model"]
     print(printable(f"{out}: {model['name']}@{model['after']} as {report['target']}, {report['precision']}"))
+    print()
     tables(report, sys.stdout)
 
 
 def tables(report: Mapping[str, Any], stream: TextIO) -> None:
     """How true it is, and what it costs."""
     samples = report["samples"]
-    said = f"{samples['pictures']} pictures and {samples['texts']} texts ({samples['name']})"
-    print(f"\n{printable(said)}", file=stream)
+    texts = f" and {samples['texts']:,} texts" if samples["texts"] else ""
+    print(printable(f"{samples['pictures']:,} pictures{texts} ({samples['name']})"), file=stream)
     _table(("figure", "value", "at least"), list(_figures(report)), stream)
     print(file=stream)
     _table(("on one core", "before", "after", "after/before"), list(_costs(report)), stream)

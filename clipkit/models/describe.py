@@ -151,6 +151,7 @@ def _exported(name: ModelName) -> dict[str, Any]:
         "context_length": manifest["context_length"],
         "activation": identity.activation,
         "precision": manifest["precision"],
+        "pixels": manifest.get("pixels", "normalised"),
         "logit_bias": manifest["logit_bias"] is not None,
         "preprocess": asdict(identity.preprocess),
     }

@@ -55,3 +55,21 @@ def test_a_wrong_config_file_is_a_finding_not_the_end(tmp_path: Path) -> None:
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert "clipkit.toml: no setting is called 'modle'" in {one["note"] for one in found if not one["ok"]}
     assert found[-1]["section"] == "devices"
+
+
+def test_the_default_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(diagnosis._model()) == []  # the carried one has lines of its own
+    monkeypatch.setenv("CLIPKIT_MODEL", str(tmp_path / "gone"))
+    (found,) = diagnosis._model()
+    assert (found.name, found.value, found.ok) == (str(tmp_path / "gone"), "cannot be used", False)
+    manifest = {
+        "format": 1, "kind": "model", "name": "lite", "runtime": "openvino", "towers": ["image"],
+        "identity": {"weights": "0" * 64, "activation": "gelu", "dim": 4},
+        "preprocess": {"size": [8, 8], "mean": [0.5] * 3, "std": [0.5] * 3},
+        "logit_scale": 100.0, "logit_bias": None, "context_length": 8, "tokenizer": None,
+        "precision": "int8", "row_independent": False, "files": {},
+    }  # fmt: skip
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/clipkit.json").write_text(json.dumps(manifest))
+    (found,) = diagnosis._model()
+    assert (found.value, found.note, found.ok) == ("openvino", "int8, image", True)
