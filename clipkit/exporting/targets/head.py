@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from clipkit.errors import UsageError
-from clipkit.exporting.base import TOWERS, Job, Limits, Target, Written
+from clipkit.exporting.base import TOWERS, Job, Written
+from clipkit.exporting.targets.onnx import Onnx
 from clipkit.models.names import MANIFEST
 
 if TYPE_CHECKING:
     from clipkit.methods.adapters.files import Saved
     from clipkit.models.base import Encoder
 
-INSTALL = "pip install onnx onnxscript"
 FORMAT = 1
 KIND = "head"
 GRAPH, LABELS, SCRIPT = "head.onnx", "labels.txt", "run.py"
@@ -45,27 +44,13 @@ print(classes[probabilities.argmax()], f"{{probabilities.max():.6f}}", sep="\\t"
 '''
 
 
-class Head(Target):
+class Head(Onnx):
     """One ONNX graph that classifies: pixels in, probabilities of fixed labels out. They are --labels, as zeroshot
     takes them, or an adapter's classes. No text tower and no tokenizer, and of the image tower what the labels need."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"int8", "opset", "embed_preprocessing", "labels"})
-    packages: ClassVar[Mapping[str, str]] = {
-        "onnx": INSTALL,
-        "onnxscript": INSTALL,
-        "onnxruntime": "pip install onnxruntime",
-    }
-    needs_torch = False
+    runtime = ""
     answers = True
-
-    @property
-    def limits(self) -> Limits:
-        """In 8 bits as the graphs that it stands on."""
-        if self.wish.int8 is None:
-            return super().limits
-        from clipkit.exporting.quantising.run import limits
-
-        return limits(self.wish.int8)
 
     def check(self) -> None:
         super().check()
@@ -88,15 +73,16 @@ class Head(Target):
         question = answers.asked(job.source.encoder, job.source.saved, job.wish)
         task = question if isinstance(question, Task) else question.task_
         steps = heads.zero_shot_steps(task) if isinstance(question, Task) else heads.adapter_steps(question)
-        graph, written = self._image_graph(job)
+        graphs, written = self.networks(replace(job, wish=replace(job.wish, towers=("image",))))
         plain, made = job.scratch / GRAPH, job.folder / GRAPH
-        heads.write(graph, steps, plain)
+        heads.write(graphs["image"], steps, plain)
+        alone = written.row_independent and files.rows_stand_alone(plain, job.source.noise("image"))
         if job.wish.embed_preprocessing:
             embedded.with_preprocessing(plain, job.source.encoder.identity.preprocess, made)
         else:
             files.ship(plain, made, external=False)
         facts = {"classes": len(task.classes), "opset": files.require_opset(made, job.wish.opset)}
-        written = replace(written, facts={**written.facts, **facts})
+        written = replace(written, row_independent=alone, facts={**written.facts, **facts})
         _describe(job, written, task.classes)
         return written
 
@@ -109,14 +95,6 @@ class Head(Target):
         from clipkit.exporting.answers import SourceAnswers, asked
 
         return SourceAnswers(encoder, asked(encoder, saved, self.wish))
-
-    def _image_graph(self, job: Job) -> tuple[Path, Written]:
-        if job.wish.int8 is None:
-            return job.source.graph("image"), Written()
-        from clipkit.exporting.quantising.run import quantise
-
-        graphs, written = quantise(replace(job, wish=replace(job.wish, towers=("image",))))
-        return graphs["image"], written
 
 
 def _describe(job: Job, written: Written, classes: tuple[str, ...]) -> None:
