@@ -65,9 +65,18 @@ class SourceAnswers(Encoder):
         )
         self._behind = task.space == BACKBONE
         self._encoder = encoder
-        self.identity, self.batch_size = encoder.identity, encoder.batch_size
+        self.identity = encoder.identity
         self.logit_scale, self.logit_bias = encoder.logit_scale, encoder.logit_bias
         self.preprocess = encoder.preprocess  # type: ignore[method-assign]
+
+    @property
+    def batch_size(self) -> int:
+        """The model's own: torch pads to it, so that who times a picture alone sets it to 1."""
+        return self._encoder.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._encoder.batch_size = size
 
     def encode_images(
         self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
