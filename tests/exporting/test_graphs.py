@@ -39,11 +39,14 @@ def check(folder: Path, source: Source) -> None:
         assert np.array_equal(encoder.encode_texts([TEXTS[row]])[0], texts[row])
 
 
-@pytest.mark.parametrize("arch", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    "arch", ["tiny-vit", *(pytest.param(arch, marks=pytest.mark.slow) for arch in tiny.FAMILIES[1:])]
+)
 def test_every_family(exported: Callable[[str], Path], source: Callable[[str], Source], arch: str) -> None:
     check(exported(arch), source(arch))
 
 
+@pytest.mark.slow
 def test_activation_and_bias_are_those_of_the_source(exported: Callable[[str], Path]) -> None:
     assert load(str(exported("tiny-resnet"))).identity.activation == "quickgelu"
     assert load(str(exported("tiny-vit"))).identity.activation == "gelu"

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from clipkit.exporting.script import script
+from clipkit.exporting.source import Source
 from clipkit.models.load import load
-from tests.exporting.conftest import pictures
+from tests.exporting.conftest import Maker, pictures
 
 TEXTS = ["a cat", "A  Dog &amp; a cat", "many words " * 60, "ein Löwe"]
 HIDDEN = "import sys; sys.modules.update(dict.fromkeys(('clipkit', 'torch', 'open_clip', 'ftfy')))"
@@ -73,3 +74,21 @@ def test_probabilities_are_clipkits(
     found = np.array([float(number) for number, _ in lines])
     np.testing.assert_allclose(found, probabilities(folder, picture), atol=1e-4)
     assert found.max() - found.min() > 1e-3, "else nothing was compared"
+
+
+def test_one_tower_and_raw_pixels(make: Maker, source: Callable[[str], Source], tmp_path: Path) -> None:
+    """One tower prints its features; a name that would end the docstring does nothing."""
+    make("onnx", source("tiny-vit"), tmp_path / "model", towers=("image",), embed_preprocessing=True)
+    picture = pictures(2)[1]
+    picture.save(tmp_path / "photo.png")
+    encoder = load(str(tmp_path / "model"))
+    wanted = encoder.encode_images([encoder.preprocess(picture)])[0][0]
+    (line,) = run(tmp_path / "model", tmp_path / "photo.png")
+    np.testing.assert_allclose([float(value) for value in line.split()], wanted, atol=1e-5)
+    manifest = json.loads((tmp_path / "model" / "clipkit.json").read_text())
+    program = script(manifest | {"name": '"""\nimport os\n"""'})
+    assert program is not None and "import os" not in program
+
+
+def test_a_runtime_that_no_program_is_known_for(exported: Callable[[str], Path]) -> None:
+    assert script(json.loads((exported("tiny-vit") / "clipkit.json").read_text()) | {"runtime": "abacus"}) is None
