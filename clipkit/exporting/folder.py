@@ -15,6 +15,7 @@ from clipkit.models.exported import FORMAT, KIND
 from clipkit.models.names import MANIFEST
 
 REPORT = "parity.json"
+_NO_NETWORKS = frozenset({"tokenizer.json", "outliers.json"})  # the second tells of the samples, too
 
 
 def write_manifest(job: Job, written: Written, runtime: str) -> None:
@@ -27,7 +28,8 @@ def write_manifest(job: Job, written: Written, runtime: str) -> None:
     extra = dict(identity.extra) | ({"pixels": "raw"} if job.wish.embed_preprocessing else {})
     weights = identity.weights
     if not written.same_weights:  # other weights are another model: its digest is that of the files that hold them
-        weights = hashlib.sha256(json.dumps([identity.weights, files]).encode()).hexdigest()
+        networks = {name: digest for name, digest in files.items() if name not in _NO_NETWORKS}
+        weights = hashlib.sha256(json.dumps([identity.weights, networks]).encode()).hexdigest()
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "kind": KIND,
