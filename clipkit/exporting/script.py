@@ -45,7 +45,7 @@ RUNTIMES: Final[Mapping[str, Runtime]] = {
         "executorch",
         "import torch\nfrom executorch.runtime import Runtime",
         'Runtime.get().load_program(here / f"{tower}.pte").load_method("forward")',
-        "network.execute([torch.from_numpy(row)])[0].numpy().copy()",
+        "network.execute([torch.from_numpy(np.ascontiguousarray(row))])[0].numpy().copy()",
     ),
     "coreml": Runtime(
         "coremltools",
