@@ -18,13 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from clipkit.errors import ClipkitError
 from clipkit.exporting.quantising import activations, layers, weights
+from clipkit.exporting.samples import Samples
 from clipkit.exporting.source import Source
 from clipkit.models.load import load
 from clipkit.models.sessions import open_session
 from tests.exporting.conftest import Maker, pictures
 from tests.models import tiny
 
-LEAST = {"weights": 0.999, "dynamic": 0.99, "static": 0.97}  # static: ranges of four texts, asked for others
+LEAST = {"weights": 0.999, "dynamic": 0.99, "static": 0.97}  # static: ranges of few samples
 MODES = tuple(LEAST)
 X = np.random.default_rng(5).standard_normal((6, 128)).astype(np.float32)
 TEXTS = ["a photo of a cat", "rain", "two boats on a lake at dawn", "", "many " * 90]
@@ -40,7 +41,7 @@ def small(
     def of(arch: str, mode: str) -> Path:
         if (arch, mode) not in made:
             folder = tmp_path_factory.mktemp("int8") / f"{arch}-{mode}"
-            written = make("onnx", source(arch), folder, int8=mode)
+            written = make("onnx", source(arch), folder, int8=mode, samples=Samples(pictures(8), TEXTS, "blots"))
             assert not written.same_weights
             assert not written.row_independent
             made[arch, mode] = folder
@@ -88,8 +89,6 @@ def test_small_valid_and_another_model(
 
 
 def test_the_identity_is_of_the_networks_alone(source: Callable[[str], Source], make: Maker, tmp_path: Path) -> None:
-    from clipkit.exporting.samples import Samples
-
     found = []
     for name, texts in (("a", ["rain"]), ("b", ["a dog", "snow"])):
         make("onnx", source("tiny-vit"), tmp_path / name, int8="weights", samples=Samples(pictures(2), texts, name))

@@ -40,7 +40,7 @@ def quantise(job: Job) -> tuple[dict[Tower, Path], Written]:
     made = {tower: _quantised(job, tower) for tower in job.wish.towers}
     facts = {
         "int8": job.wish.int8,
-        "outliers": {"layers": len(rows), "samples": _LOOKED_AT, "worst": rows[:_WORST]},
+        "outliers": {"layers": len(rows), "worst": rows[:_WORST]},
         "neighbours": {tower: _neighbours(job, tower, path) for tower, path in made.items()},
     }
     precision = _NAMES[job.wish.int8]
