@@ -6,7 +6,7 @@ import heapq
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipkit.errors import ClipkitError, RecordError
@@ -127,10 +127,17 @@ def _views(name: str) -> Iterable[Image.Image]:
 
     from clipkit.features.views import Crop, mirror
 
-    photo = Image.open(io.BytesIO(files("clipkit.samples").joinpath(name).read_bytes())).convert("RGB")
+    photo = Image.open(io.BytesIO((_folder() / name).read_bytes())).convert("RGB")
     yield photo
     for number in range(1, VIEWS):
         crop = Crop.drawn(name, number, 0, (0.1, 1.0))
         left, top, right, bottom = (round(edge) for edge in crop.box(*photo.size))
         view = photo.crop((left, top, right, bottom))
         yield mirror(view) if crop.mirrored else view
+
+
+def _folder() -> Path:
+    """Where the photos lie: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "samples"
+    return installed if installed.is_dir() else package.parent / "samples"
