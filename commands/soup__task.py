@@ -5,7 +5,7 @@ Group: Ship
 What tuning changed in the weights is a task vector: the tuned model minus BASE (Ilharco et al., 2023). The result is
 BASE + scale * sum of the vectors: --add teaches a task, --negate unlearns one, --analogy A B C is C + (B - A), for "A
 is to B as C is to the result". At --scale 1 one vector added gives its model; to negate, or to add several, less
-usually does better (0.3 to 0.5): choose it by what clipkit eval says of data held out. All models are of BASE's
+usually does better: choose it by what clipkit eval says of data held out. All models are of BASE's
 architecture, as `soup uniform` takes them; the new folder -o is a model, with soup.json in it. Prints a record.
 
 Example:
@@ -15,7 +15,6 @@ Example:
     clipkit soup task ./base/ --analogy run-photo-dogs/ run-sketch-dogs/ run-photo-cats/ -o sketch-cats/
 """
 
-import sys
 from typing import Annotated
 
 from typer import Argument, Option
@@ -33,20 +32,14 @@ def run(
     ] = None,
     scale: Annotated[float, Option(metavar="X", help="How much of the vectors.")] = 1.0,
     as_json: Annotated[bool, Option("--json", help="The record, also on a terminal.")] = False,
-    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices.")] = False,
+    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices, no progress.")] = False,
 ) -> None:
     from clipkit.soups import recipes, shown
-    from clipkit.terminal import printable
 
     if not (add or negate or analogy):
         raise UsageError("there is no task vector", "name tuned models: --add MODEL, --negate MODEL, --analogy A B C")
-
-    def tell(notice: str) -> None:
-        if not quiet:
-            print(printable(f"clipkit soup task: {notice}"), file=sys.stderr)
-
     added, negated = list(add or []), list(negate or [])
     if analogy:
         added += analogy[1:]
         negated += analogy[:1]
-    shown.show(recipes.task(base, added, negated, scale, out, tell), as_json=as_json)
+    shown.show(recipes.task(base, added, negated, scale, out, shown.Voice("soup task", quiet=quiet)), as_json=as_json)

@@ -14,7 +14,6 @@ Example:
     clipkit eval classification test/ --model ./soup/ --model ./run-1/model/
 """
 
-import sys
 from typing import Annotated
 
 from typer import Argument, Option
@@ -24,13 +23,8 @@ def run(
     models: Annotated[list[str], Argument(metavar="MODEL...", help="Models, or folders of runs.")],
     out: Annotated[str, Option("-o", "--out", metavar="DIR", help="The model: a new folder.")],
     as_json: Annotated[bool, Option("--json", help="The record, also on a terminal.")] = False,
-    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices.")] = False,
+    quiet: Annotated[bool, Option("-q", "--quiet", help="No notices, no progress.")] = False,
 ) -> None:
     from clipkit.soups import recipes, shown
-    from clipkit.terminal import printable
 
-    def tell(notice: str) -> None:
-        if not quiet:
-            print(printable(f"clipkit soup uniform: {notice}"), file=sys.stderr)
-
-    shown.show(recipes.uniform(models, out, tell), as_json=as_json)
+    shown.show(recipes.uniform(models, out, shown.Voice("soup uniform", quiet=quiet)), as_json=as_json)

@@ -47,10 +47,7 @@ def run(
 ) -> ExitCode:
     from clipkit.evaluation import plots
     from clipkit.models.hub_folder import check_target
-    from clipkit.soups import shown, wise
-    from clipkit.stages.soup import WISE_COLUMNS, WiseSoup, by_role
-    from clipkit.text.labels import parse_labels
-    from clipkit.text.templates import resolve_templates
+    from clipkit.soups import recipes, shown, wise
 
     if not target and (
         flag := next(
@@ -64,12 +61,16 @@ def run(
         raise UsageError("standard input (-) is named twice", "it can be read only once")
     if out:
         check_target(out)
-    io = held.io(target or [])
-    verb = WiseSoup.verb
     if not target:
-        made = wise.write(base, tuned, wise.USUAL if alpha is None else alpha, str(out), pipeline.teller(io, verb))
+        voice = shown.Voice("soup wise", quiet=held.quiet)
+        made = recipes.wise(base, tuned, wise.USUAL if alpha is None else alpha, str(out), voice)
         shown.show(made, as_json=held.json)
         return ExitCode.OK
+    from clipkit.stages.soup import WISE_COLUMNS, WiseSoup, by_role
+    from clipkit.text.labels import parse_labels
+    from clipkit.text.templates import resolve_templates
+
+    io = held.io(target)
     if plot:
         plots.check(plot)
     pipeline.check_writes(io, {"--plot": plot})
@@ -86,7 +87,9 @@ def run(
     named = {"target": target, "others": others or []}
     more = {"named": named, "out": out, "plot": plot, "workers": io.workers}
     sources = {
-        role: pipeline.source(held.io(some), verb, confine=images.confine) for role, some in named.items() if some
+        role: pipeline.source(held.io(some), WiseSoup.verb, confine=images.confine)
+        for role, some in named.items()
+        if some
     }
     return pipeline.stream(
         WiseSoup(asked, pipeline.runtime(io, images) | more),

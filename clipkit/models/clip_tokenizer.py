@@ -6,6 +6,7 @@ import gzip
 import html
 import string
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -86,6 +87,12 @@ def clip_tokenizer(context_length: int = CLIP_CONTEXT, clean: Clean = "lower") -
     also for `<|startoftext|>` and `<|endoftext|>` spelled out in a text, which open_clip takes for plain text; letters
     that Unicode added lately may be told apart differently, as they are between versions of any regex library.
     """
+    return TextTokenizer(_clip_pairs(), context_length, clean=clean)
+
+
+@cache
+def _clip_pairs() -> Tokenizer:
+    """It never changes: one for all models of a process."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
     path = listing.package("CLIP's tokenizer") / "bpe_simple_vocab_16e6.txt.gz"
@@ -106,7 +113,7 @@ def clip_tokenizer(context_length: int = CLIP_CONTEXT, clean: Clean = "lower") -
         single=f"{START} $A {END}", special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])]
     )
     tokenizer.add_special_tokens([START, END])
-    return TextTokenizer(tokenizer, context_length, clean=clean)
+    return tokenizer
 
 
 def cleaned(text: str, clean: Clean) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import torch
 from open_clip.coca_model import MultimodalCfg
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
@@ -60,8 +59,7 @@ def outline(name: ModelName) -> Outline:
     source = backend.resolve(name)
     file = WeightsFile(source.weights)
     notices = backend.check_activation(name, source, file.shapes)
-    with torch.device("meta"):
-        model = backend.build(source, name.shown, device="meta")
+    model = backend.build(source, name.shown, device="meta")
     shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     _fits(name.shown, shapes, file.shapes)
     identity = Identity(

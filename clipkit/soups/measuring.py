@@ -16,6 +16,7 @@ from clipkit.evaluation.bootstrap import Doubt, intervals
 from clipkit.evaluation.measured import dot
 from clipkit.images.transform import normalise
 from clipkit.models.base import Encoder, Preprocess
+from clipkit.soups.wise import EXACT
 from clipkit.stream.spool import Rows
 from clipkit.text.labels import Labels
 from clipkit.training.evaluating import recalls, right
@@ -58,7 +59,8 @@ class Measure:
 
     @property
     def value(self) -> float:
-        return self.figures(np.ones(self.n))
+        """The figure; of two candidates the same number where they are equally good."""
+        return round(self.figures(np.ones(self.n)), EXACT)
 
     def said(self, doubt: Doubt) -> dict[str, float]:
         """value, and low and high of its interval where there is one, as JSON."""

@@ -1,48 +1,71 @@
-"""Soups whose coefficients are known beforehand: the uniform one, and sums of task vectors."""
+"""Soups whose coefficients are known beforehand: the mean, a point between two models, and sums of task vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from clipkit.models.hub_folder import check_target
+from clipkit.soups.shown import Voice
 from clipkit.soups.states import State, check, state
 from clipkit.stream.signals import Signals
 
 if TYPE_CHECKING:
+    import torch
+
     from clipkit.soups.mixing import Terms
 
-Tell = Callable[[str], None]
 
-
-def uniform(models: Sequence[str], out: str, tell: Tell) -> dict[str, Any]:
+def uniform(models: Sequence[str], out: str, voice: Voice) -> dict[str, Any]:
     """Write the mean of models' weights (the uniform soup of Wortsman et al., 2022); returns what was made, as JSON.
 
-    models: names as `state` takes them. tell: says a notice. Raises as `state`, `mix` and `save` do.
+    models: names as `state` takes them. Raises as `state`, `mix` and `save` do.
     """
     check_target(out)
-    terms = uniform_terms(_states(models, tell))
-    return _write(out, terms[0][1], terms, {"recipe": "uniform"})
+    with _working(voice):
+        states = _states(models, voice)
+        return _write(out, states[0], uniform_terms(states), {"recipe": "uniform"}, voice)
 
 
-def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, tell: Tell) -> dict[str, Any]:
+def wise(base: str, tuned: str, alpha: float, out: str, voice: Voice) -> dict[str, Any]:
+    """Write the model at one alpha between two (WiSE-FT), and measure nothing; returns what was made, as JSON.
+
+    alpha: 0 to 1. Raises as `uniform` does.
+    """
+    check_target(out)
+    with _working(voice):
+        states = _states([base, tuned], voice)
+        return _write(out, states[0], wise_terms(states, alpha), {"recipe": "wise", "alpha": alpha}, voice)
+
+
+def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out: str, voice: Voice) -> dict[str, Any]:
     """Write a model and task vectors (Ilharco et al., 2023), as `task_terms` has it; returns what was made, as JSON.
 
     scale: finite. Raises as `uniform` does.
     """
     check_target(out)
-    first, *others = _states([base, *add, *negate], tell)
-    added, negated = others[: len(add)], others[len(add) :]
-    terms = task_terms(first, added, negated, scale)
-    said = {"recipe": "task", "scale": scale, "base": _named([first])[0], "add": _named(added)}
-    return _write(out, first, terms, said | {"negate": _named(negated)})
+    with _working(voice):
+        first, *others = _states([base, *add, *negate], voice)
+        added, negated = others[: len(add)], others[len(add) :]
+        terms = task_terms(first, added, negated, scale)
+        said = {"recipe": "task", "scale": scale, "base": _named([first])[0], "add": _named(added)}
+        return _write(out, first, terms, said | {"negate": _named(negated)}, voice)
 
 
 def uniform_terms(states: Sequence[State]) -> Terms:
     """The mean. The order of the states changes nothing, bit for bit: they are added in that of their digests."""
     part = Fraction(1, len(states))
     return gathered((part, one) for one in _in_order(states))
+
+
+def wise_terms(models: Sequence[State], alpha: float) -> Terms:
+    """(1 - alpha) BASE + alpha TUNED; one of them alone, bit for bit, at 0 and 1. models: these two."""
+    base, tuned = models
+    part = Fraction(alpha)
+    return gathered([(1 - part, base), (part, tuned)])
 
 
 def task_terms(base: State, added: Sequence[State], negated: Sequence[State], scale: float) -> Terms:
@@ -71,20 +94,45 @@ def gathered(terms: Iterable[tuple[Fraction, State]]) -> Terms:
     return [(float(coefficient), states[weights]) for weights, coefficient in sums.items() if coefficient]
 
 
-def _write(out: str, like: State, terms: Terms, said: Mapping[str, Any]) -> dict[str, Any]:
+@contextmanager
+def _working(voice: Voice) -> Iterator[None]:
+    """While models are read and mixed: whoever looks sees how far it is, and a stop leaves nothing."""
+    with Signals(), voice.working():
+        yield
+
+
+def _write(out: str, like: State, terms: Terms, said: Mapping[str, Any], voice: Voice) -> dict[str, Any]:
     from clipkit.soups.card import said_of, save
     from clipkit.soups.mixing import mix
 
-    with Signals():  # a stop leaves nothing
-        return save(out, like, mix(terms), {**said, "terms": said_of(terms)})
+    return save(out, like, _counted(mix(terms), like, voice), {**said, "terms": said_of(terms)})
 
 
-def _states(models: Sequence[str], tell: Tell) -> list[State]:
-    """All of them, one a name, and what the user should hear. Raises ClipkitError unless they can be mixed."""
-    found = {name: state(name) for name in dict.fromkeys(models)}
-    check(list(found.values()))
-    for notice in dict.fromkeys(notice for one in found.values() for notice in one.notices):
-        tell(notice)
+def _counted(
+    mixture: Iterable[tuple[str, torch.Tensor]], like: State, voice: Voice
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The same, while how far it is can be seen."""
+    total, done = sum(map(math.prod, like.shapes.values())), 0
+    voice.doing = "mixing"
+    for name, tensor in mixture:
+        done += tensor.numel()
+        voice.doing = f"mixing, {done / total:.0%}"
+        yield name, tensor
+    voice.doing = "writing"
+
+
+def _states(models: Sequence[str], voice: Voice) -> list[State]:
+    """All of them, one a name, read for their digests. Raises ClipkitError unless they can be mixed."""
+    found: dict[str, State] = {}
+    for name in models:
+        found[name] = found.get(name) or state(name)
+    some = list(found.values())
+    check(some)
+    for notice in dict.fromkeys(notice for one in some for notice in one.notices):
+        voice.tell(notice)
+    for number, one in enumerate(some, start=1):
+        voice.doing = f"reading {one.name}, {number:,} of {len(some):,}"
+        _ = one.weights
     return [found[name] for name in models]
 
 

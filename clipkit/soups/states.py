@@ -71,7 +71,7 @@ def state(given: str) -> State:
     ClipkitError for weights that cannot be had, read, or that don't fit their architecture.
     """
     model = _model(given)
-    name = _parsed(model)
+    name = parse(model)
     if name.kind == "lite":
         raise UsageError("lite has no weights that can be mixed", f"expected {_MIXED}")
     if name.kind == "exported":
@@ -83,13 +83,6 @@ def state(given: str) -> State:
 
     described = outline(name)
     return State(model, replace(described, identity=replace(described.identity, name=_called(name))))
-
-
-def _parsed(model: str) -> ModelName:
-    path = Path(model).expanduser()
-    if "/" in model and (path / HUB_CONFIG).is_file():
-        return ModelName("folder", model, path=path)  # an export that holds weights is one, too
-    return parse(model)
 
 
 def _model(given: str) -> str:

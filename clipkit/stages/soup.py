@@ -22,9 +22,9 @@ from clipkit.soups.candidates import Candidates
 from clipkit.soups.greedy import Tried, greedy
 from clipkit.soups.measuring import Held, HeldOut, Measure, packed
 from clipkit.soups.mixing import Terms, mix
-from clipkit.soups.recipes import uniform_terms
+from clipkit.soups.recipes import uniform_terms, wise_terms
 from clipkit.soups.states import State, state
-from clipkit.soups.wise import LOSS, STEPS, Point, alphas, frugal, suggested, wise_terms
+from clipkit.soups.wise import LOSS, STEPS, Point, alphas, frugal, suggested
 from clipkit.stages.eval_retrieval import captions_of
 from clipkit.stages.support import TEST, VALIDATION, label_names, no_label, unknown_label
 from clipkit.stream.engine import available_cores

@@ -40,6 +40,13 @@ def test_what_is_as_good_is_left_out_and_equal_models_come_as_they_are_named() -
     assert [(one.number, one.taken) for one in tried] == [(0, True), (1, False), (2, False)]
 
 
+def test_what_rounding_alone_makes_better_is_left_out() -> None:
+    """A mean of recalls, .1 + .2 and .3 + 0."""
+    first, second = (Measure("r@1", 10, lambda weights, some=some: sum(some)) for some in ((0.3, 0.0), (0.1, 0.2)))
+    assert sum((0.1, 0.2)) > 0.3
+    assert [one.taken for one in greedy([first, first], lambda numbers: second)] == [True, False]
+
+
 def test_one_model_is_the_soup() -> None:
     (only,) = greedy([measure(0.0)], lambda numbers: measure(1.0))
     assert only.taken and only.together is only.alone

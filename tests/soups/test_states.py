@@ -89,14 +89,17 @@ def test_a_run_here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert state("run-1").model == "./run-1/model"
 
 
-def test_weights_beside_a_manifest_are_weights(folder: Path, tmp_path: Path) -> None:
+def test_what_model_takes_for_an_export_is_one(folder: Path, tmp_path: Path) -> None:
+    """Weights beside a manifest are not what `--model` would run."""
     shutil.copytree(folder, tmp_path / "export")
     (tmp_path / "export" / "clipkit.json").write_text("{}")
-    assert state(f"{tmp_path}/export/").weights == state(f"{folder}/").weights
+    with pytest.raises(UsageError, match="is an exported model"):
+        state(f"{tmp_path}/export/")
 
 
-def test_what_is_not_known_of_an_activation_is_told(tmp_path: Path) -> None:
-    name = f"RN50:{tiny.save(tiny.make('RN50'), tmp_path / 'model.safetensors')}"
+def test_what_is_not_known_of_an_activation_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipkit.models.listing.twin", lambda arch: f"{arch}-quickgelu")
+    name = small.stored(tmp_path / "model.safetensors", 0)
     assert state(name).notices and "nothing says what activation" in state(name).notices[0]
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from clipkit.soups.mixing import mix
+from clipkit.soups.recipes import wise_terms
 from clipkit.soups.states import State
-from clipkit.soups.wise import Point, alphas, frugal, suggested, wise_terms
+from clipkit.soups.wise import Point, alphas, frugal, suggested
 from tests.soups import small
 from tests.soups.test_greedy import measure
 
@@ -68,6 +69,8 @@ def test_suggested_is_the_best_mean() -> None:
 
 def test_of_equal_means_the_least_is_forgotten() -> None:
     assert suggested(curve((0, 0.5, 0.9), (0.5, 0.6, 0.8), (1, 0.7, 0.7))).alpha == 0
+    assert 0.7 + 0.1 < 0.6 + 0.2, "as floats have it"
+    assert suggested(curve((0, 0.7, 0.1), (1, 0.6, 0.2))).alpha == 0
 
 
 def test_the_frugal_one_is_the_largest_even_behind_a_dip() -> None:
