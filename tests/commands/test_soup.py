@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import resource
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from safetensors.torch import load_file
 
 from clipkit import cli
 from clipkit.models.load import load
-from clipkit.soups.shown import show
-from tests.conftest import InProcess, Runner
-from tests.models import tiny
+from clipkit.soups import mixing, recipes
+from clipkit.soups.shown import Voice, show
+from tests.conftest import InProcess
 from tests.soups import small
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -36,14 +37,6 @@ def _registered(tmp_path_factory: pytest.TempPathFactory) -> None:
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("models")
     return [small.stored(folder / f"{number}.safetensors", number) for number in range(3)]
-
-
-@pytest.fixture(scope="module")
-def built_in(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Of an architecture that another process knows too."""
-    folder = tmp_path_factory.mktemp("built-in")
-    name = "tiny-ViT-32"
-    return [f"{name}:{tiny.save(tiny.make(name, seed), folder / f'{seed}.safetensors')}" for seed in range(2)]
 
 
 def made(capsys: pytest.CaptureFixture[str], *args: str | Path) -> dict[str, Any]:
@@ -161,42 +154,60 @@ def test_what_is_refused_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"taken"}
 
 
-def with_first(program: str, args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """`clipkit ARGS` in a process that runs a line of Python first."""
-    program = f"import resource, signal, sys\n{program}\nfrom clipkit import cli\ncli.main()"
-    return subprocess.run([sys.executable, "-P", "-c", program, *args], cwd=folder, capture_output=True, text=True)
-
-
-def test_a_full_disk_leaves_nothing(built_in: list[str], tmp_path: Path) -> None:
-    """No file may grow beyond 1 MiB: to a process it is as a full disk."""
-    program = """
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-"""
-    done = with_first(program, ["soup", "uniform", *built_in, "-o", "out"], tmp_path)
-    assert done.returncode == 1
+def test_a_full_disk_leaves_nothing(models: list[str], tmp_path: Path, in_process: InProcess) -> None:
+    """No file may grow beyond 1 KiB: to a process it is as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, before[1]))  # Python ignores SIGXFSZ
+    try:
+        done = in_process("soup", "uniform", *models, "-o", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = "clipkit soup uniform: out cannot be written: no space left on the disk, or none for this user\n"
-    assert (done.stdout, done.stderr) == ("", said)
+    assert (done.code, done.stdout, done.stderr) == (1, "", said)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_stop_leaves_nothing(number: str, code: int, built_in: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("args", [("uniform", "{0}", "{1}"), ("wise", "{0}", "{1}"), ("task", "{0}", "--add", "{1}")])
+def test_a_stop_leaves_nothing(
+    args: tuple[str, ...],
+    number: int,
+    code: int,
+    models: list[str],
+    tmp_path: Path,
+    in_process: InProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It comes when a tensor is mixed, and the folder that is being made is there already."""
-    program = f"""
-import os
-from clipkit.soups import mixing
-rounded = mixing._rounded
-def stopped(name, total):
-    assert [name for name in os.listdir() if name.startswith(".out.")]
-    os.kill(os.getpid(), signal.{number})
-    return rounded(name, total)
-mixing._rounded = stopped
-"""
-    done = with_first(program, ["soup", "uniform", *built_in, "-o", "out"], tmp_path)
-    assert done.returncode == code, done.stderr
-    assert (done.stdout, done.stderr) == ("", "")
+    rounded = mixing._rounded
+    seen = []
+
+    def stopped(name: str, total: torch.Tensor) -> torch.Tensor:
+        seen.extend(path.name[:5] for path in tmp_path.iterdir())
+        os.kill(os.getpid(), number)
+        return rounded(name, total)
+
+    monkeypatch.setattr(mixing, "_rounded", stopped)
+    done = in_process("soup", *(arg.format(*models) for arg in args), "-o", "out")
+    assert (done.code, done.stdout, done.stderr, seen) == (code, "", "", [".out."])
     assert not list(tmp_path.iterdir())
+
+
+def test_whoever_waits_sees_how_far_it_is(models: list[str], tmp_path: Path) -> None:
+    """Each model as it is read, and how much of the mixture there is."""
+    seen: list[str] = []
+
+    class Heard(Voice):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            seen.extend([value] if name == "doing" else [])
+
+    recipes.uniform(models, str(tmp_path / "soup"), Heard("soup uniform"))
+    names = [f"small-vit:{number}.safetensors" for number in range(3)]
+    assert [said for said in seen if said.startswith("reading")] == [
+        f"reading {name}, {number} of 3" for number, name in enumerate(names, start=1)
+    ]
+    assert seen[-2:] == ["mixing, 100%", "writing"]
 
 
 def test_a_notice_is_said_once_and_not_when_quiet(
@@ -217,46 +228,3 @@ def test_a_person_sees_lines() -> None:
     with contextlib.redirect_stdout(shown):
         show(made, as_json=False)
     assert shown.getvalue() == "soup: the model soup@0123\n   -0.5000  run-1\n"
-
-
-@pytest.mark.slow
-def test_runs_of_train(shared_data: Path, tmp_path: Path, clipkit: Runner) -> None:
-    """Two runs from one start, on real pairs: what holds of soups holds of them."""
-    emoji = shared_data / "icons" / "emoji"
-    records = [json.loads(line) for line in (emoji / "pairs.jsonl").read_text().splitlines()[:96]]
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-    def train(name: str, model: str, *more: str) -> None:
-        flags = ("--batch-size", "32", "--workers", "1", "--root", str(emoji), "-q")
-        done = clipkit("train", pairs, "--model", model, *flags, *more, "-o", name, timeout=300)
-        assert done.code == 0, done.stderr
-
-    train("start", "tiny-ViT-32", "--steps", "6")
-    train("run-1", "./start/model/", "--steps", "4", "--seed", "1", "--lr", "1e-4")
-    train("run-2", "./start/model/", "--steps", "4", "--seed", "2", "--lr", "1e-4", "--lock-image")
-    soup = json.loads(clipkit("soup", "uniform", "run-1/", "run-2/", "-o", "soup").stdout)
-    assert sorted(term["model"] for term in soup["terms"]) == ["run-1", "run-2"]
-    start, one, two, mean = (
-        load_file(tmp_path / place / WEIGHTS) for place in ("start/model", "run-1/model", "run-2/model", "soup")
-    )
-    assert any(not torch.equal(one[name], two[name]) for name in one)
-    for name, value in mean.items():
-        np.testing.assert_allclose(value, (one[name].double() + two[name].double()) / 2, rtol=2**-23, err_msg=name)
-
-    task = json.loads(clipkit("soup", "task", "start/", "--add", "run-2/", "--scale", "0.5", "-o", "half").stdout)
-    half = load_file(tmp_path / "half" / WEIGHTS)
-    locked = [name for name in start if name.startswith("visual.")]
-    assert all(torch.equal(half[name], start[name]) for name in locked), "the locked tower is bit for bit the start's"
-    assert task["weights"] == load(f"{tmp_path}/half/").identity.weights
-    whole = json.loads(clipkit("soup", "task", "start/", "--add", "run-1/", "-o", "whole").stdout)
-    assert whole["weights"] == load(f"{tmp_path}/run-1/model/").identity.weights
-    gone = json.loads(clipkit("soup", "task", "start/", "--negate", "start/", "-o", "gone").stdout)
-    assert gone["weights"] == load(f"{tmp_path}/start/model/").identity.weights
-    checkpoints = sorted((tmp_path / "run-1/checkpoints").iterdir())
-    over = clipkit("soup", "uniform", *(f"./{path.relative_to(tmp_path)}/" for path in checkpoints), "-o", "over")
-    assert json.loads(over.stdout)["terms"][0]["model"].startswith("run-1/step-")
-    plain = open_clip.create_model(f"local-dir:{tmp_path / 'soup'}")
-    assert torch.equal(plain.logit_scale.detach(), mean["logit_scale"])
-    answers = clipkit("zeroshot", emoji / records[0]["image"], "--labels", "cat,dog", "--model", "./soup/")
-    assert answers.code == 0, answers.stderr
