@@ -39,7 +39,7 @@ RUNTIMES: Final = {
 
 
 _RAW = 1 << 22  # pixels of a picture that a network is given whole; many of them wait for it at once
-_LONG = 64  # times as long as wide: resized by the short side, such a strip would be enormous
+_LONG = 32  # times as long as wide: resized by the short side, such a strip would be enormous, and onnxruntime is off
 
 
 class Towers(Protocol):

@@ -69,14 +69,16 @@ def levels(preprocess: Preprocess, got: np.ndarray, picture: Image.Image) -> np.
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
-@given(width=st.integers(1, 150), height=st.integers(1, 150), seed=st.integers(0, 2**32 - 1))
+@given(width=st.integers(5, 150), height=st.integers(5, 150), seed=st.integers(0, 2**32 - 1))
 def test_any_size(networks: dict[str, Any], kind: str, width: int, height: int, seed: int) -> None:
-    """On smooth pictures, as photos are: noise would tell the order of the passes, which Pillow 13 chooses by shape."""
-    small = np.random.default_rng(seed).integers(0, 256, (1 + height // 10, 1 + width // 10, 3), dtype=np.uint8)
-    picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    """Even noise, which tells in what order Pillow resizes the sides. Longer strips are resized before."""
+    pytest.importorskip("PIL", "13", reason="before, Pillow resized the width first, whatever the picture")
+    picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
     got = networks[kind].run(None, {"pixels": np.asarray(picture)[None]})[0][0]
     off = levels(KINDS[kind], got, picture)
-    assert off.max() <= 2 and (off > 1).mean() < 0.01
+    assert off.max() <= 2  # a tie in each of two steps
+    if min(width, height) > 50:  # few rows, enlarged, hold many ties
+        assert off.mean() < (0.005 if KINDS[kind].interpolation == "bicubic" else 0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,7 +102,7 @@ def test_photos(networks: dict[str, Any], shared_data: Path) -> None:
             got = networks[kind].run(None, {"pixels": np.asarray(picture)[None]})[0][0]
             off.append(levels(KINDS[kind], got, picture).ravel())
         together = np.concatenate(off)
-        assert (together > 2).mean() < 1e-3 and (together > 0).mean() < 0.02
+        assert together.max() <= 2 and together.mean() < 0.002
 
 
 def test_an_opset_without_an_antialiased_resize(tmp_path: Path) -> None:
