@@ -27,6 +27,7 @@ _TIE: Final = 1e-6  # cosines this near are one: f32 can't tell them apart
 _SAME_LOGITS: Final = 1e-5  # of the scale, relative: what a float32 in a file may lose
 _Z: Final = 1.959963984540054  # of 95 %
 _NO_NETWORK: Final = (".json", ".py", ".txt", ".md")
+_ROWS: Final = {"image": "image features", "text": "text features", "probabilities": "probabilities"}  # what is near
 
 
 def report(job: Job, target: Target, asked: Export, samples: Samples, written: Written) -> dict[str, Any]:
@@ -61,9 +62,9 @@ def failures(report: Mapping[str, Any]) -> list[str]:
     """What is below its limit, in words that name the figure and the limit."""
     limits, found = report["limits"], report["figures"]
     told = [
-        f"the least cosine of {tower} features is {found[tower]['cosine_min']:.8g}, below {limits['cosine']:g}"
-        for tower in TOWERS
-        if tower in found and not found[tower]["cosine_min"] >= limits["cosine"]
+        f"the least cosine of {what} is {found[name]['cosine_min']:.8g}, below {limits['cosine']:g}"
+        for name, what in _ROWS.items()
+        if name in found and not found[name]["cosine_min"] >= limits["cosine"]
     ]
     if "agreement" in found and not found["agreement"]["value"] >= limits["agreement"]:
         same = found["agreement"]
@@ -79,19 +80,20 @@ def figures(before: Measured, after: Measured, *, answers: bool = False) -> dict
     difference of a value. agreement: the share of pictures whose first text is the same, of which texts within 1e-6 of
     the best are one, with Wilson's interval (1927) of 95 %. recall: mean share of the 10 nearest that are the same.
     Where the export has one tower alone, the source's other one stands beside it; where there is none, `neighbours`
-    are those among the samples themselves. answers: rows are probabilities of labels: their first is compared.
+    are those among the samples themselves. answers: rows are the probabilities of labels: they stand under that name,
+    and agreement is about the first label.
     """
     with np.errstate(invalid="ignore"):  # what isn't finite is found to be far
         return _figures(before, after, answers)
 
 
 def _figures(before: Measured, after: Measured, answers: bool) -> dict[str, Any]:
+    if answers:
+        pair = before.rows["image"], after.rows["image"]
+        return {"probabilities": _near(*pair), "agreement": _agreement(*pair)}
     found: dict[str, Any] = {
         tower: _near(before.rows[tower], rows) for tower, rows in sorted(after.rows.items()) if tower in before.rows
     }
-    if answers:
-        found["agreement"] = _agreement(before.rows["image"], after.rows["image"])
-        return found
     if set(TOWERS) <= before.rows.keys():
         old, new = before.rows, {**before.rows, **after.rows}
         was, now = (rows["image"].astype(np.float64) @ rows["text"].T.astype(np.float64) for rows in (old, new))

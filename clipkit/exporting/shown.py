@@ -12,7 +12,7 @@ from clipkit.terminal import printable
 
 _COSTS: Final = {
     "bytes": "weights, MB",
-    "load_s": "first answer, s",
+    "load_s": "first answers, s",
     "image_ms": "one picture, ms",
     "images_per_s": "pictures/s",
     "text_ms": "one text, ms",
@@ -44,7 +44,7 @@ def tables(report: Mapping[str, Any], stream: TextIO) -> None:
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     found, limits = report["figures"], report["limits"]
-    for tower, what in (("image", "pictures"), ("text", "texts")):
+    for tower, what in (("image", "pictures"), ("text", "texts"), ("probabilities", "probabilities")):
         if tower in found:
             near = found[tower]
             yield f"cosine of {what}, least", f"{near['cosine_min']:.6f}", f"{limits['cosine']:g}"

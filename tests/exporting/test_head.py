@@ -399,7 +399,7 @@ def test_the_report_is_about_answers(int8: Any, samples: Pictures, tmp_path: Pat
     report = export(replace(asked, isolate=False, min_agreement=0.0))
     assert report["towers"] == ["image"] and report["facts"]["classes"] == 3
     assert report["figures"]["agreement"]["n"] == len(samples.pictures)
-    off = report["figures"]["image"]["largest_difference"]
+    off = report["figures"]["probabilities"]["largest_difference"]
     assert off < 1e-6 if int8 is None else 1e-6 < off < 0.1
     manifest = json.loads((tmp_path / "h" / "clipkit.json").read_text())
     assert manifest["row_independent"] is (int8 is None)

@@ -84,6 +84,29 @@ def test_one_input_alone_is_run_alone(few: Samples) -> None:
     assert seen[:2] == [8, 8] and seen.count(1) == measuring._ALONE + 2 and encoder.batch_size == 8
 
 
+def test_speed_is_that_of_full_batches_of_what_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded late counts as loading, and a last batch that a backend fills up doesn't count."""
+    clock = [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock[0])
+    encoder: Any = load("lite")
+    asked: set[str] = set()
+
+    def run(tower: str, count: int) -> np.ndarray:
+        clock[0] += 100.0 * (tower not in asked) + 0.5 * encoder.batch_size  # loads when it is asked; pads
+        asked.add(tower)
+        return np.ones((count, 4), np.float32)
+
+    encoder.encode_images = lambda batch, **more: (run("image", len(batch)), None)
+    encoder.encode_texts = lambda texts: run("text", len(texts))
+    nine = Samples(pictures(1) * 9, ["a"] * 17, "nine")
+    costs = measure(lambda: encoder, nine, ("image", "text")).costs
+    assert costs["load_s"] == pytest.approx(208.0)
+    assert costs["images_per_s"] == costs["texts_per_s"] == pytest.approx(2.0)
+    assert costs["image_ms"] == costs["text_ms"] == pytest.approx(500.0)
+    few = Samples(pictures(3), ["a"], "few")
+    assert measure(lambda: encoder, few, ("image",)).costs["images_per_s"] == pytest.approx(3 / 4)
+
+
 def test_what_comes_along_is_always_the_same() -> None:
     first, second = samples.carried(), samples.carried()
     assert [p.tobytes() for p in first.pictures] == [p.tobytes() for p in second.pictures]

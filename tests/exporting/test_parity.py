@@ -111,7 +111,10 @@ def test_answers_are_compared_by_their_first() -> None:
     after = measured(np.array([[0.8, 0.2], [0.6, 0.4], [0.4, 0.6]], np.float32), None)
     found = figures(before, after, answers=True)
     assert found["agreement"]["value"] == pytest.approx(2 / 3)
-    assert "neighbours" not in found and "recall" not in found
+    assert found.keys() == {"probabilities", "agreement"}, "no features: words about pictures and texts would be untrue"
+    assert found["probabilities"]["largest_difference"] == pytest.approx(0.2)
+    (told, other) = failures(report(found))
+    assert told.startswith("the least cosine of probabilities is 0.9") and "agreement" in other
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])

@@ -28,7 +28,7 @@ class Fp16(Onnx):
 
     @property
     def limits(self) -> Limits:
-        return Limits(0.999, 0.98)
+        return Limits(0.999, 0.95)  # rounding moves a cosine by 1e-4: of 48 pictures one may have two texts so close
 
     def networks(self, job: Job) -> tuple[dict[Tower, Path], Written]:
         from clipkit.exporting import files
