@@ -60,9 +60,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     return {"PYTHONPATH": str(install(folder, monkeypatch, "clipkit-wrong", {"target": WRONG}, POINTS))}
 
 
-def test_a_wrong_target_fails_the_gate(clipkit: Runner, site: dict[str, str], tmp_path: Path) -> None:
+def test_a_wrong_target_fails_the_gate(
+    clipkit: Runner, site: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """In real processes, one for each side: the export is opened by its target there too."""
-    done = clipkit("export", "--tower", "image", "--to", "wrong", "-o", "out", env=site)
+    photos = pictures(tmp_path_factory.mktemp("given"))[0].parent
+    asked = ("export", "--tower", "image", "--to", "wrong", "--samples", photos, "-o", "out")
+    done = clipkit(*asked, env=site)
     assert (done.code, done.stdout) == (1, "")
     *table, said, hint = done.stderr.splitlines()
     assert "the export is not true to its model: the least cosine of image features is 0.99" in said
@@ -72,7 +76,7 @@ def test_a_wrong_target_fails_the_gate(clipkit: Runner, site: dict[str, str], tm
     assert any(line.startswith("one picture, ms") for line in table)
     assert list(tmp_path.iterdir()) == []
     limits = ("--min-cosine", "0.9", "--min-agreement", "0")
-    done = clipkit("export", "--tower", "image", "--to", "wrong", *limits, "-o", "out", env=site)
+    done = clipkit(*asked, *limits, env=site)
     assert (done.code, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["limits"] == {"cosine": 0.9, "agreement": 0.0} and report["passed"]

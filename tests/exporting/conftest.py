@@ -72,18 +72,26 @@ def make(tmp_path_factory: pytest.TempPathFactory, samples: Samples) -> Maker:
     return run
 
 
-@pytest.fixture(scope="session")
-def exported(
-    source: Callable[[str], Source], make: Maker, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """The f32 ONNX folder of a tiny architecture. Copy it before you change anything in it."""
-    folders: dict[str, Path] = {}
+class Builder(Protocol):
+    def __call__(self, target: str, arch: str, **wish: Any) -> tuple[Path, Written]: ...
 
-    def of(arch: str) -> Path:
-        if arch not in folders:
-            folder = tmp_path_factory.mktemp("exported") / arch
-            make("onnx", source(arch), folder)
-            folders[arch] = folder
-        return folders[arch]
+
+@pytest.fixture(scope="session")
+def built(source: Callable[[str], Source], make: Maker, tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """A tiny architecture as any target, made once a run. Copy the folder before you change anything in it."""
+    made: dict[tuple[str, str, str], tuple[Path, Written]] = {}
+
+    def of(target: str, arch: str, **wish: Any) -> tuple[Path, Written]:
+        key = (target, arch, repr(sorted(wish.items())))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("built") / arch
+            made[key] = folder, make(target, source(arch), folder, **wish)
+        return made[key]
 
     return of
+
+
+@pytest.fixture(scope="session")
+def exported(built: Builder) -> Callable[[str], Path]:
+    """The f32 ONNX folder of a tiny architecture. Copy it before you change anything in it."""
+    return lambda arch: built("onnx", arch)[0]

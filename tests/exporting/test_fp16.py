@@ -14,18 +14,13 @@ from clipkit.errors import ClipkitError
 from clipkit.exporting.source import Source
 from clipkit.exporting.targets.fp16 import halved
 from clipkit.models.load import load
-from tests.exporting.conftest import Maker, pictures
-from tests.models import tiny
+from tests.exporting.conftest import Builder, pictures
 
 
-@pytest.mark.parametrize(
-    "arch", ["tiny-vit", *(pytest.param(arch, marks=pytest.mark.slow) for arch in tiny.FAMILIES[1:])]
-)
-def test_half_the_size_and_near_the_source(
-    source: Callable[[str], Source], make: Maker, tmp_path: Path, arch: str
-) -> None:
-    folder = tmp_path / "out"
-    written = make("fp16", source(arch), folder)
+def test_half_the_size_and_near_the_source(source: Callable[[str], Source], built: Builder) -> None:
+    """Other families: test_matrix.py."""
+    arch = "tiny-vit"
+    folder, written = built("fp16", arch)
     assert (written.precision, written.same_weights) == ("f16", False)
     encoder, whole = load(str(folder)), source(arch).encoder
     assert encoder.identity.weights != whole.identity.weights
