@@ -93,7 +93,8 @@ def noise(tower: Tower, size: tuple[int, int], context_length: int, rows: int, s
 def rows_stand_alone(path: Path, rows: np.ndarray) -> bool:
     """Whether each row comes out of a batch as it does alone, bit for bit, on this processor.
 
-    rows: of the graph's one input, [n, ...], n > 1.
+    Another one has other kernels: a graph that fails here must run row by row everywhere, one that passes was seen
+    here (f32 passes on x86 with AVX2 and with AVX-512). rows: of the graph's one input, [n, ...], n > 1.
     """
     from clipkit.models.sessions import open_session
 

@@ -14,7 +14,7 @@ from clipkit.errors import ClipkitError
 from clipkit.exporting.source import Source
 from clipkit.exporting.targets.fp16 import halved
 from clipkit.models.load import load
-from tests.exporting.conftest import Builder, pictures
+from tests.exporting.conftest import Builder, Maker, pictures
 
 
 def test_half_the_size_and_near_the_source(source: Callable[[str], Source], built: Builder) -> None:
@@ -71,3 +71,9 @@ def test_small_weights_are_counted(source: Callable[[str], Source], tmp_path: Pa
     onnx.save(model, str(tmp_path / "g.onnx"))
     assert halved(source("tiny-vit").graph("image"))[1] < 0.01
     assert halved(tmp_path / "g.onnx")[1] > 0.9
+
+
+def test_what_is_half_already_is_no_other_model(make: Maker, tmp_path: Path) -> None:
+    with pytest.raises(ClipkitError, match="16 bits already") as caught:
+        make("fp16", "lite", tmp_path / "out", towers=("image",))
+    assert "--to onnx" in (caught.value.hint or "")

@@ -53,6 +53,9 @@ REFUSED = {
 }
 
 
+BIASED = {"onnx", "safetensors", "hf", "head"}  # tiny-vit with a logit bias: what networks hold is tiny-vit's
+
+
 def cells() -> list[Any]:
     """All of it; one family is enough while one works."""
     slow = pytest.mark.slow
@@ -60,6 +63,7 @@ def cells() -> list[Any]:
         pytest.param(family, name, id=f"{family}, {name}", marks=() if family == "tiny-vit" else slow)
         for family in FAMILIES
         for name in COLUMNS
+        if family != "tiny-vit-sigmoid" or name in BIASED
     ]
 
 

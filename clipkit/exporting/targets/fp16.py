@@ -50,7 +50,7 @@ def halved(path: Path) -> tuple[onnx.ModelProto, float]:
     """A graph with its f32 matrices and kernels in f16, and the share of them that f16 holds with fewer bits.
 
     Rounding is to nearest, nothing else changes: each is cast to f32 before it is used, rows of a table after they are
-    taken. Raises ClipkitError for a weight beyond f16's range, by its name.
+    taken. Raises ClipkitError for a weight beyond f16's range, by its name, and where nothing is left to be halved.
     """
     import numpy as np
     import onnx
@@ -76,6 +76,8 @@ def halved(path: Path) -> tuple[onnx.ModelProto, float]:
         count += sizes.size
         halves[tensor.name] = f"{tensor.name}.f16"
         tensor.CopyFrom(numpy_helper.from_array(exact.astype(np.float16), halves[tensor.name]))
+    if not halves:  # lite's: it would be the same network under another identity
+        raise ClipkitError("the weights of this model have 16 bits already", "--to onnx ships them as they are")
     nodes: list[Any] = []
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in halves:
