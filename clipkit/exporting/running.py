@@ -111,6 +111,8 @@ def _make(
 
     asked.tell("loading the model")
     source = Source(asked.model, asked.wish.adapter, scratch, asked.wish.opset)
+    if target.runtime and "text" in asked.wish.towers and source.encoder.backend == "open_clip":
+        source.require_tokenizer()  # making the networks takes a minute
     job = Job(source, asked.wish, fresh, scratch, lambda: calibration, asked.tell)
     asked.tell(f"exporting the {' and the '.join(asked.wish.towers)} tower")
     written = target.write(job)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clipkit.exporting.base import Tower
     from clipkit.methods.adapters.files import Saved
     from clipkit.models.base import Encoder
+    from clipkit.models.clip_tokenizer import TextTokenizer
 
 
 def open_encoder(model: str | None, adapter: str | None) -> tuple[Encoder, Saved | None]:
@@ -82,7 +83,13 @@ class Source:
         return files.noise(tower, self.encoder.identity.preprocess.size, self.encoder.context_length, rows)
 
     def tokenizer(self, folder: Path) -> dict[str, Any]:
-        """Write tokenizer.json into FOLDER; returns what the manifest says of it.
+        """Write tokenizer.json into FOLDER; returns what the manifest says of it."""
+        tokenizer = self.require_tokenizer()
+        tokenizer.save(folder / "tokenizer.json")
+        return {"file": "tokenizer.json", "clean": tokenizer.clean, "pad": tokenizer.pad}
+
+    def require_tokenizer(self) -> TextTokenizer:
+        """The model's own, where it is one that other programs can have.
 
         Raises ClipkitError for a tokenizer that only its own library has.
         """
@@ -94,8 +101,7 @@ class Source:
                 f"the tokenizer of {self.encoder.identity.name} cannot be written as a tokenizer.json",
                 "--tower image ships its image tower",
             )
-        tokenizer.save(folder / "tokenizer.json")
-        return {"file": "tokenizer.json", "clean": tokenizer.clean, "pad": tokenizer.pad}
+        return tokenizer
 
     def _open_clip(self) -> Any:
         encoder: Encoder = self.encoder

@@ -19,6 +19,7 @@ import numpy as np
 from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
+from clipkit.models.manifest import fault
 from clipkit.models.names import MANIFEST
 from clipkit.models.sessions import Once
 
@@ -67,7 +68,7 @@ def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     """
     manifest = read_manifest(folder)
     for name in manifest["files"]:
-        if not (folder / name).is_file() or not _is_inside(name):
+        if not _is_inside(name) or not (folder / name).is_file():
             raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
     _check_files(folder, {name: sha for name, sha in manifest["files"].items() if not _tower_of(name)})
     runtime = runtime_of(manifest)
@@ -75,10 +76,7 @@ def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
         raise ClipkitError(f"{folder} runs on {runtime!r}, which this clipkit doesn't know", "update clipkit")
     module, _, name = RUNTIMES[runtime].partition(":")
     towers: Towers = getattr(importlib.import_module(module), name)(folder, manifest, threads)
-    try:
-        return ExportedEncoder(folder, manifest, towers)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ClipkitError(f"{folder / MANIFEST} is damaged: {error}", "export the model again") from None
+    return ExportedEncoder(folder, manifest, towers)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -86,7 +84,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ClipkitError(f"cannot read {path}: {error}") from None
     if isinstance(manifest, dict) and manifest.get("kind") == "head":
         said = f"{folder} is a head, a classifier with labels of its own: it gives no features"
@@ -97,10 +95,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ClipkitError(
             f"{folder} has format {manifest.get('format')}; this clipkit reads {FORMAT}", "update clipkit"
         )
-    if not isinstance(manifest.get("files"), dict):
-        manifest.pop("files", None)
     if missing := sorted(_NEEDED - manifest.keys()):
         raise ClipkitError(f"{path} lacks {', '.join(missing)}", "export the model again")
+    if said := fault(manifest):
+        raise ClipkitError(f"{path} is damaged: {said}", "export the model again")
     return manifest
 
 

@@ -32,10 +32,16 @@ class OnnxTowers:
 
     def image(self, pixels: np.ndarray, outputs: Sequence[str]) -> list[np.ndarray]:
         """See `clipkit.models.exported.Towers`."""
-        found: list[np.ndarray] = self._image().run(list(outputs), {"pixels": pixels})
-        return found
+        return _run(IMAGE, self._image(), list(outputs), {"pixels": pixels})
 
     def text(self, tokens: np.ndarray) -> np.ndarray:
         """See `clipkit.models.exported.Towers`."""
-        joint: np.ndarray = self._text().run(["joint"], {"tokens": tokens})[0]
-        return joint
+        return _run(TEXT, self._text(), ["joint"], {"tokens": tokens})[0]
+
+
+def _run(name: str, session: Any, outputs: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        found: list[np.ndarray] = session.run(outputs, given)
+    except Exception as error:  # a network that is not what its manifest says; the exceptions have no common base
+        raise ClipkitError(f"{name} cannot be run: {str(error).splitlines()[0]}", "export the model again") from None
+    return found

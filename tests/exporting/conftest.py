@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipkit.exporting.base import Job, Target, Wish, Written
+from clipkit.exporting.base import Job, Target, Tower, Wish, Written
 from clipkit.exporting.folder import write_manifest, write_script
 from clipkit.exporting.samples import Samples
 from clipkit.exporting.source import Source
@@ -37,14 +39,34 @@ def samples() -> Samples:
     return Samples(pictures(8), [f"a photo of {name}" for name in ("a cat", "a dog", "rain", "two boats")], "blots")
 
 
+class Shared(Source):
+    """A source whose graphs all processes of a run share: torch takes seconds for each, and makes the same bytes."""
+
+    def __init__(self, model: str, scratch: Path, shared: Path) -> None:
+        super().__init__(model, None, scratch)
+        self._shared = shared
+
+    def _make(self, tower: Tower) -> Path:
+        self._shared.mkdir(exist_ok=True)
+        held = self._shared / f"{tower}.onnx"
+        with open(self._shared / f"{tower}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not held.exists():
+                super()._make(tower).rename(held)
+        return held
+
+
 @pytest.fixture(scope="session")
 def source(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Source]:
     """A tiny architecture as an export's source; its graphs are made when they are first asked for."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     made: dict[str, Source] = {}
 
     def of(arch: str) -> Source:
         if arch not in made:
-            made[arch] = Source(f"{arch}:{checkpoint(arch)}", None, tmp_path_factory.mktemp(f"graphs-{arch}"))
+            scratch = tmp_path_factory.mktemp(f"graphs-{arch}")
+            made[arch] = Shared(f"{arch}:{checkpoint(arch)}", scratch, shared / f"shared-{arch}")
         return made[arch]
 
     return of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from clipkit.errors import ClipkitError
+from clipkit.exporting.base import Wish
+from clipkit.exporting.running import Export, export
 from clipkit.exporting.source import Source
 from clipkit.models.load import load
 from tests.exporting.conftest import Maker
@@ -103,15 +106,29 @@ def transformers_text(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 def test_a_text_tower_of_transformers(transformers_text: Callable[..., Path], make: Maker, tmp_path: Path) -> None:
     """Its attention leaves out what pads, which hangs on the ids."""
     source = Source(f"{transformers_text('tiny-transformers')}/", None, tmp_path)
-    make("onnx", source, tmp_path / "model")
-    check(tmp_path / "model", source)
+    make("onnx", source, tmp_path / "model", towers=("text",))
+    encoder, whole = load(str(tmp_path / "model")), source.encoder
+    texts = encoder.encode_texts(TEXTS)
+    np.testing.assert_allclose(texts, whole.encode_texts(TEXTS), atol=1e-4)
+    assert encoder.count_tokens(TEXTS) == whole.count_tokens(TEXTS)
+    assert np.array_equal(encoder.encode_texts(TEXTS[:1])[0], texts[0])
 
 
-def test_a_tokenizer_that_is_no_file(transformers_text: Callable[..., Path], make: Maker, tmp_path: Path) -> None:
-    folder = transformers_text("tiny-strip", tokenizer_kwargs={"strip_sep_token": True})
-    source = Source(f"{folder}/", None, tmp_path)
+def test_a_tokenizer_that_is_no_file(
+    transformers_text: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before any network is made; without texts nobody needs it."""
+    folder, asked = transformers_text("tiny-strip", tokenizer_kwargs={"strip_sep_token": True}), []
+
+    def graph(self: Source, tower: str) -> Path:
+        asked.append(tower)
+        raise ClipkitError("made")
+
+    monkeypatch.setattr(Source, "graph", graph)
+    both = Export(model=f"{folder}/", target="onnx", wish=Wish(), out=str(tmp_path / "both"))
     with pytest.raises(ClipkitError, match=r"the tokenizer of tiny-strip cannot be written") as caught:
-        make("onnx", source, tmp_path / "both")
-    assert caught.value.hint == "--tower image ships its image tower"
-    make("onnx", source, tmp_path / "one", towers=("image",))
-    assert load(str(tmp_path / "one")).identity == source.encoder.identity
+        export(both)
+    assert caught.value.hint == "--tower image ships its image tower" and asked == []
+    with pytest.raises(ClipkitError, match="made"):
+        export(replace(both, wish=Wish(towers=("image",))))
+    assert asked == ["image"]

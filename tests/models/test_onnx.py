@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,16 @@ import numpy as np
 import pytest
 
 from clipkit.errors import ClipkitError, UsageError
-from clipkit.exporting.base import Job, Wish
-from clipkit.exporting.folder import write_manifest
-from clipkit.exporting.samples import Samples
 from clipkit.exporting.source import Source
-from clipkit.exporting.targets.onnx import Onnx
 from clipkit.models.base import Encoder
-from clipkit.models.exported import ExportedEncoder
+from clipkit.models.exported import ExportedEncoder, read_manifest
 from clipkit.models.load import load
 from clipkit.models.open_clip import OpenClipEncoder
+from tests.conftest import ROOT, InProcess
+from tests.exporting.conftest import Maker
+from tests.exporting.conftest import make as make
+from tests.exporting.conftest import samples as samples
+from tests.exporting.conftest import source as source
 
 pytest.importorskip("onnxscript", reason="torch's ONNX exporter needs onnxscript")
 TEXTS = ["a cat", "", "many " * 100, "ein Löwe 🦁", *(f"number {i}" for i in range(9))]
@@ -37,14 +40,11 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder, scratch = tmp_path_factory.mktemp("export") / "tiny", tmp_path_factory.mktemp("scratch")
-    folder.mkdir()
-    source = Source(f"tiny-vit:{checkpoint('tiny-vit')}", None, scratch)
-    job = Job(source, Wish(), folder, scratch, lambda: Samples([], [], "none"), lambda line: None)
-    write_manifest(job, Onnx(Wish()).write(job), "onnx")
-    assert isinstance(source.encoder, OpenClipEncoder)
-    return Exported(folder, source.encoder)
+def exported(source: Callable[[str], Source], make: Maker, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder, made = tmp_path_factory.mktemp("export") / "tiny", source("tiny-vit")
+    make("onnx", made, folder)
+    assert isinstance(made.encoder, OpenClipEncoder)
+    return Exported(folder, made.encoder)
 
 
 @pytest.fixture
@@ -197,12 +197,62 @@ def test_a_changed_tokenizer(folder: Path) -> None:
     assert "tokenizer.json is not the file that was exported" in error(folder).message
 
 
-@pytest.mark.parametrize(
-    "changes", [{"preprocess": {}}, {"identity": None}, {"tokenizer": "none"}, {"files": ["image.onnx"]}], ids=str
-)
-def test_a_damaged_manifest_is_one_line(folder: Path, changes: dict[str, Any]) -> None:
-    manifest(folder, **changes)
-    assert "clipkit.json" in error(folder).message
+WEIRD: tuple[Any, ...] = (None, True, -1, 10**400, 1e999, "../x", "nul\0", [], [1], {}, {"a": 1}, [[]], 1.5)
+MAY_BE = {  # of these, what is right somewhere: a field -> values
+    "name": {"../x", "nul\0"},
+    "identity.weights": {"../x", "nul\0"},
+    "identity.activation": {"../x", "nul\0"},
+    "identity.extra": {"{}", "{'a': 1}"},
+    "preprocess.resize": {"None"},
+    "logit_scale": {"-1", "1.5"},
+    "logit_bias": {"None", "-1", "1.5"},
+    "backbone_dim": {"None"},
+    "runtime": {"../x", "nul\0"},
+    "precision": {"../x", "nul\0"},
+    "row_independent": {"True"},
+}
+
+
+def fields(described: dict[str, Any], before: str = "") -> Iterator[str]:
+    for name, value in described.items():
+        yield before + name
+        if isinstance(value, dict) and name != "files":
+            yield from fields(value, f"{before}{name}.")
+
+
+def test_anything_anywhere_in_a_manifest_is_one_line(exported: Exported, tmp_path: Path) -> None:
+    described = json.loads((exported.folder / "clipkit.json").read_text())
+    refused = 0
+    for path in fields(described):
+        for value in WEIRD:
+            changed = json.loads(json.dumps(described))
+            *above, last = path.split(".")
+            reduce(operator.getitem, above, changed)[last] = value
+            (tmp_path / "clipkit.json").write_text(json.dumps(changed))
+            if path == "clipkit" or str(value) in MAY_BE.get(path, ()):
+                read_manifest(tmp_path)
+                continue
+            if path == "format" and value is True:
+                continue  # it equals 1
+            with pytest.raises(ClipkitError, match=r"clipkit\.json|has format") as caught:
+                read_manifest(tmp_path)
+            assert "\n" not in caught.value.message
+            refused += 1
+    assert refused > 200
+
+
+def test_a_manifest_that_never_ends(tmp_path: Path) -> None:
+    (tmp_path / "clipkit.json").write_text("[" * 100_000)
+    with pytest.raises(ClipkitError, match="cannot read"):
+        read_manifest(tmp_path)
+
+
+def test_a_network_that_is_not_what_its_manifest_says(folder: Path, in_process: InProcess) -> None:
+    described = json.loads((folder / "clipkit.json").read_text())
+    manifest(folder, preprocess=described["preprocess"] | {"size": [48, 48]})
+    done = in_process("zeroshot", ROOT / "samples" / "cat.jpg", "--labels", "a,b", "--model", f"{folder}/")
+    assert done.code == 1 and len(done.stderr.splitlines()) == 2
+    assert "image.onnx cannot be run" in done.stderr
 
 
 def test_a_file_outside_the_folder(folder: Path) -> None:
