@@ -257,8 +257,10 @@ class GreedySoup(_Souping):
         terms = self._terms([one.number for one in taken])
         self._finish(terms, self.candidates.states[best.number], said, "tried")
         if len(taken) > 1 and said["gain"].get("low", 0) <= 0:
-            by = _shown(said["gain"], held.figure)
-            self._heard.append(f"better than {said['best']['model']} by {by} of {len(held):,}: that may be chance")
+            by = _points(said["gain"])
+            self._heard.append(
+                f"better than {said['best']['model']} by {by} on {len(held):,} images: that may be chance"
+            )
 
     def _terms(self, numbers: Sequence[int]) -> Terms:
         """The mean of some models, by their numbers: the uniform soup, whatever the order they were added in."""
@@ -363,6 +365,12 @@ def _shown(said: dict[str, Any] | None, figure: str) -> str:
         return ""
     between = interval_of(figure, said)
     return value_of(figure, said["value"]) + (f" ({between})" if between else "")
+
+
+def _points(said: dict[str, float]) -> str:
+    """A difference of figures with its interval, in per cent points."""
+    between = f" ({100 * said['low']:.1f} to {100 * said['high']:.1f})" if "low" in said else ""
+    return f"{100 * said['value']:.1f} points{between}"
 
 
 def _point(said: dict[str, Any] | None) -> str:

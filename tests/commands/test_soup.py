@@ -9,6 +9,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,19 @@ def test_what_is_refused_leaves_nothing(
     assert result.stdout == "" and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"clipkit soup {args[0]}: {said}")
     assert {path.name for path in tmp_path.iterdir()} == {"taken"}
+
+
+def test_a_name_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.modules["torch"] = sys.modules["open_clip"] = sys.modules["safetensors"] = None
+from clipkit import cli
+for args in (["uniform", "lite"], ["wise", "lite", "lite"], ["task", "lite", "--add", "lite"]):
+    assert cli.run(["soup", *args, "-o", "out"]) == 2, args
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("lite has no weights that can be mixed") == 3
 
 
 def test_a_full_disk_leaves_nothing(models: list[str], tmp_path: Path, in_process: InProcess) -> None:

@@ -83,10 +83,13 @@ def test_greedy_takes_what_helps_and_leaves_what_hurts(in_process: InProcess, tm
     given = [{"id": one["id"], "image": one["image"], "label": one["pred"]["label"]} for one in answers]
     val = pictures.write(tmp_path / "val.jsonl", given)
     names = [pictures.moved(theta, by, tmp_path / name) for name, by in (("a", 0.5), ("b", 0.55), ("c", -0.6))]
-    *tried, soup = said(in_process, "soup", "greedy", *names, "--val", val, "--labels", labels, "-o", tmp_path / "soup")
+    done = in_process("soup", "greedy", *names, "--val", val, "--labels", labels, "-o", tmp_path / "soup")
+    *tried, soup = map(json.loads, done.stdout.splitlines())
     assert {one["model"]: one["taken"] for one in tried} == {"a": True, "b": False, "c": True}
     assert soup["soup"]["value"] > max(one["alone"]["value"] for one in tried)
     assert soup["gain"]["value"] == pytest.approx(soup["soup"]["value"] - soup["best"]["value"], abs=2e-6)
+    said_so = f"by {100 * soup['gain']['value']:.1f} points" in done.stderr and "that may be chance" in done.stderr
+    assert (soup["gain"].get("low", 0) <= 0) == said_so
 
 
 def test_equal_models_add_nothing_and_one_model_is_its_own_soup(
@@ -96,6 +99,8 @@ def test_equal_models_add_nothing_and_one_model_is_its_own_soup(
     assert [(one["model"], one["taken"]) for one in tried] == [("seed-0", True), ("seed-0 (2)", False)]
     assert tried[0]["alone"] == tried[1]["alone"] == tried[1]["soup"]
     (_, alone) = said(in_process, "soup", "greedy", models[0], "--val", labelled, "-o", tmp_path / "one")
+    swept = in_process("soup", "wise", models[0], models[0], "--target", labelled, "--sweep", "2")
+    assert "alpha 0 is suggested: seed-0 itself" in swept.stderr
     assert soup["weights"] == alone["weights"] == soup["terms"][0]["weights"]
     assert load(f"{tmp_path}/one/").identity.digest == load(models[0]).identity.digest
 
