@@ -24,7 +24,7 @@ from clipkit.images.transform import apply
 from clipkit.models.base import Preprocess
 from clipkit.models.load import load
 from clipkit.models.sessions import open_session
-from tests.conftest import Runner
+from tests.conftest import InProcess, Runner
 from tests.exporting.conftest import Maker, pictures
 
 PLAIN = Preprocess((48, 48), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
@@ -165,3 +165,31 @@ def test_verbs(raw: Path, tmp_path: Path, clipkit: Runner) -> None:
     assert views.code == 0 and len(views.lines) == 6, views.stderr
     scores = [json.loads(line)["scores"] for line in views.lines]
     assert all({"clip", "clip_flip"} <= score.keys() for score in scores)
+
+
+def test_whose_features_are_whose(
+    raw: Path, exported: Callable[[str], Path], source: Callable[[str], Source], tmp_path: Path, in_process: InProcess
+) -> None:
+    """A store and an adapter of the source are good for its f32 export, and refused for one with raw pixels."""
+    for number, picture in enumerate(pictures(4)):
+        picture.save(tmp_path / f"{number}.png")
+    shown = [
+        {"id": f"{n}", "image": str(tmp_path / f"{n}.png"), "text": "a", "label": "ab"[n % 2], "split": "train"}
+        for n in range(4)
+    ]
+    (tmp_path / "few.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in shown))
+    few, store, adapter = tmp_path / "few.jsonl", tmp_path / "store", tmp_path / "adapter"
+    model, plain = source("tiny-vit")._named, exported("tiny-vit")
+    assert in_process("embed", few, "-o", store, "--model", model).code == 0
+    assert in_process("train-adapter", few, "--method", "ridge", "--model", model, "-o", adapter).code == 0
+    calls: list[tuple[Any, ...]] = [
+        ("score", few, "--by", "clip", "--features", store),
+        ("apply", adapter, few),
+        ("train-adapter", few, "--method", "ridge", "--features", store, "-o", tmp_path / "other"),
+    ]
+    for call in calls:
+        refused = in_process(*call, "--model", raw)
+        assert refused.code != 0 and refused.stdout == "" and len(refused.stderr.splitlines()) == 2
+        assert "not of tiny-vit" in refused.stderr or "was made for tiny-vit" in refused.stderr
+        done = in_process(*call, "--model", plain)
+        assert done.code == 0, done.stderr

@@ -44,7 +44,7 @@ class CoreMl(Target):
                 said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise ClipkitError(f"coremltools cannot convert the {tower} tower: {said}") from error
             package.save(str(job.folder / f"{tower}.mlpackage"))
-        return Written(row_independent=False, more={"rows": 1})
+        return Written(row_independent=False)
 
 
 def convert(made: ExportedProgram, outputs: Sequence[str]) -> Any:

@@ -34,7 +34,7 @@ class ExecuTorch(Target):
             except Exception as error:  # whatever its passes run into; its runtime's library may be missing too
                 said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise ClipkitError(f"ExecuTorch cannot compile the {tower} tower: {said}") from error
-        return Written(row_independent=False, more={"rows": 1})
+        return Written(row_independent=False)
 
 
 def compile_program(made: ExportedProgram, path: Path) -> None:
