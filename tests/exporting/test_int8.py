@@ -102,6 +102,18 @@ def test_activations_by_what_comes_depend_on_neighbours(small: Callable[[str, st
     assert np.abs(together - alone).max() > 1e-3
 
 
+@pytest.mark.parametrize(("mode", "reader"), [("dynamic", "MatMulInteger"), ("static", "DequantizeLinear")])
+def test_weights_beside_rounded_activations_have_no_sign(
+    small: Callable[[str, str], Path], mode: str, reader: str
+) -> None:
+    """x86 without VNNI adds two products of signed weights in 16 bits: they saturate, and only there."""
+    graph = onnx.load(str(small("tiny-vit", mode) / "image.onnx")).graph
+    weights_of = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) > 1}
+    read = [name for node in graph.node if node.op_type == reader for name in node.input if name in weights_of]
+    assert read
+    assert {weights_of[name].data_type for name in read} == {TensorProto.UINT8}
+
+
 def test_what_is_8_bit_is_not_quantised_again(small: Callable[[str, str], Path], tmp_path: Path) -> None:
     with pytest.raises(ClipkitError, match="int8"):
         Source(str(small("tiny-vit", "weights")), None, tmp_path).graph("image")
