@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from clipkit import __version__
 from clipkit.exporting.base import Job, Written
 from clipkit.exporting.script import script
 from clipkit.models.exported import FORMAT, KIND
+from clipkit.models.identity import file_sha256
 from clipkit.models.names import MANIFEST
 
 REPORT = "parity.json"
@@ -24,7 +24,7 @@ def write_manifest(job: Job, written: Written, runtime: str) -> None:
     identity = encoder.identity
     tokenizer = job.source.tokenizer(folder) if "text" in job.wish.towers else None
     found = sorted(path for path in folder.rglob("*") if path.is_file())  # Core ML's packages are folders
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in found}
+    files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
     extra = dict(identity.extra) | ({"pixels": "raw"} if job.wish.embed_preprocessing else {})
     weights = identity.weights
     if not written.same_weights:  # other weights are another model: its digest is that of the files that hold them
@@ -59,8 +59,3 @@ def write_script(job: Job) -> None:
     program = script(json.loads((job.folder / MANIFEST).read_text(encoding="utf-8")))
     if program is not None:
         (job.folder / "run.py").write_text(program, encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@ x * sigmoid(1.702 x) (Hendrycks and Gimpel, 2016; OpenAI's and some later models
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import zipfile
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipkit.errors import ClipkitError
 from clipkit.models import listing
+from clipkit.models.identity import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -152,16 +152,11 @@ def _release(path: Path) -> Trained | None:
     for arch, entries in listing.pretrained().items():
         for tag, entry in entries.items():
             prefix = path.stem.rpartition("-")[2]
-            if len(prefix) >= 8 and entry["url"].endswith(f"/{path.name}") and _sha256(path).startswith(prefix):
+            if len(prefix) >= 8 and entry["url"].endswith(f"/{path.name}") and file_sha256(path).startswith(prefix):
                 return Trained(
                     bool(entry.get("quick_gelu")), f"it is the release {arch.removesuffix('-quickgelu')}:{tag}"
                 )
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _openai(names: Iterable[str]) -> Trained | None:

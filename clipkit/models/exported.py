@@ -5,7 +5,6 @@ docs/models.md has the format. Nothing here loads torch, or the library that run
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from clipkit.errors import ClipkitError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
+from clipkit.models.identity import file_sha256
 from clipkit.models.manifest import fault
 from clipkit.models.names import MANIFEST
 from clipkit.models.sessions import Once
@@ -252,9 +252,7 @@ def _is_inside(name: str) -> bool:
 def _check_files(folder: Path, files: dict[str, str]) -> bool:
     """Raise ClipkitError for a file that isn't the one that was exported; else True."""
     for name, expected in files.items():
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise ClipkitError(
-                    f"{folder / name} is not the file that was exported (its sha256 differs)", "copy it again"
-                )
+        if file_sha256(folder / name) != expected:
+            said = f"{folder / name} is not the file that was exported (its sha256 differs)"
+            raise ClipkitError(said, "copy it again")
     return True

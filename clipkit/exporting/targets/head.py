@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from clipkit.errors import UsageError
 from clipkit.exporting.base import TOWERS, Job, Written
 from clipkit.exporting.targets.onnx import Onnx
+from clipkit.models.identity import file_sha256
 from clipkit.models.names import MANIFEST
 
 if TYPE_CHECKING:
@@ -126,10 +126,5 @@ def _describe(job: Job, written: Written, classes: tuple[str, ...]) -> None:
         **written.more,
     }
     (folder / SCRIPT).write_text(_SCRIPT.format(pixels=pixels(manifest)), encoding="utf-8")
-    manifest["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    manifest["files"] = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
