@@ -185,6 +185,22 @@ def test_a_table_is_for_terminals(capsys: pytest.CaptureFixture[str], monkeypatc
     assert rows["one picture, ms"][-3:] == ["33.3", "20.1", "0.60"]
 
 
+def test_a_heads_table_speaks_of_probabilities(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "samples": {"name": "carried", "pictures": 48, "texts": 0},
+        "limits": {"cosine": 0.9999, "agreement": 0.99},
+        "figures": {
+            "probabilities": {"cosine_min": 0.99995, "cosine_mean": 1.0, "largest_difference": 2e-4},
+            "agreement": {"value": 1.0, "low": 0.926, "high": 1.0, "n": 48},
+        },
+        "costs": {},
+    }
+    shown.tables(report, sys.stdout)
+    said = capsys.readouterr().out
+    assert said.startswith("48 pictures (carried)\n")
+    assert "cosine of probabilities, least" in said and "of pictures" not in said and "text" not in said
+
+
 def test_targets_are_offered() -> None:
     offered = dict(candidates(["export", "--to", "tor"]))
     assert list(offered) == ["torch.export"] and offered["torch.export"]
