@@ -65,3 +65,8 @@ class MissingPackage(ClipkitError):
 
 class Terminated(BaseException):
     """SIGTERM, raised in the main thread so that a run stops cleanly; exit code 143."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in a line: the first that isn't empty, else its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

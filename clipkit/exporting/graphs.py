@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.exporting import files
 from clipkit.exporting.quiet import hushed
 from clipkit.models.image_tower import ImageTower
@@ -94,7 +94,7 @@ def export_onnx(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path
             _forget(program.model)
             program.save(path, external_data=_bytes(module) >= files.ONE_FILE)
     except Exception as error:  # whatever torch's exporter runs into
-        raise ClipkitError(f"torch cannot export the {tower} tower: {_first_line(error)}") from error
+        raise ClipkitError(f"torch cannot export the {tower} tower: {first_line(error)}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return verify(module, tower, given, path, opset)
@@ -121,7 +121,7 @@ def verify(module: nn.Module, tower: Tower, given: torch.Tensor, path: Path, ops
         try:
             got = session.run(outputs_of(module), {INPUTS[tower]: batch.numpy()})
         except Exception as error:  # onnxruntime's exceptions have no common base
-            said = f"the exported {tower} tower does not run at a batch of {rows}: {_first_line(error)}"
+            said = f"the exported {tower} tower does not run at a batch of {rows}: {first_line(error)}"
             raise ClipkitError(said, _UPDATE) from None
         for name, right, value in zip(outputs_of(module), wanted, got, strict=True):
             if value.shape != tuple(right.shape):
@@ -144,7 +144,3 @@ def _forget(model: Any) -> None:
 
 def _bytes(module: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in (*module.parameters(), *module.buffers()))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

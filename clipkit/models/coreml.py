@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from clipkit.errors import ClipkitError, MissingPackage
+from clipkit.errors import ClipkitError, MissingPackage, first_line
 from clipkit.models.exported import towers_of
 from clipkit.models.sessions import Once
 
@@ -61,5 +61,5 @@ def _open(path: Path) -> Any:
     try:
         return coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
     except Exception as error:  # whatever Core ML says
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = first_line(error)
         raise ClipkitError(f"Core ML cannot load {path}: {said}") from None

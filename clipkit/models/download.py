@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.models import listing
 
 
@@ -57,7 +57,7 @@ def hub_file(name: str, files: tuple[str, ...], shown: str) -> Path:
 
 
 def _not_here(shown: str, source: str, file: str, error: Exception) -> ClipkitError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = first_line(error)
     fetch = f"hf download {source} {file}" if file else source
     where = listing.hub_folder() if file else listing.url_folder()
     return ClipkitError(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.models.exported import towers_of
 from clipkit.models.sessions import Once
 
@@ -75,7 +75,7 @@ def load(path: Path) -> torch.export.ExportedProgram:
         with PT2ArchiveReader(str(path)) as archive:
             wrong = next(_faults(archive), None)
     except Exception as error:  # no archive, or JSON of another form, or a torch that has other archives
-        raise ClipkitError(f"cannot read {path} with torch {torch.__version__}: {_short(error)}") from None
+        raise ClipkitError(f"cannot read {path} with torch {torch.__version__}: {first_line(error)[:300]}") from None
     if wrong:
         raise ClipkitError(
             f"{path} holds more than a network: {wrong}", "it was not written by this clipkit; nothing of it was run"
@@ -83,7 +83,7 @@ def load(path: Path) -> torch.export.ExportedProgram:
     try:
         return torch.export.load(str(path))
     except Exception as error:  # another version of the schema, say
-        raise ClipkitError(f"torch {torch.__version__} cannot load {path}: {_short(error)}") from None
+        raise ClipkitError(f"torch {torch.__version__} cannot load {path}: {first_line(error)[:300]}") from None
 
 
 def _faults(archive: Any) -> Iterator[str]:
@@ -157,7 +157,3 @@ def _is_size(node: ast.expr) -> bool:
         and all(_is_size(argument) for argument in node.args)
         and all(isinstance(keyword.value, ast.Constant) for keyword in node.keywords)
     )
-
-
-def _short(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

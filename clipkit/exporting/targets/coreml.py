@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.exporting.base import Job, Target, Written
 from clipkit.exporting.quiet import hushed
 from clipkit.models.coreml import INSTALL, require_macos
@@ -41,7 +41,7 @@ class CoreMl(Target):
             try:
                 package = convert(made, outputs_of(module))
             except Exception as error:  # whatever coremltools runs into
-                said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                said = first_line(error)
                 raise ClipkitError(f"coremltools cannot convert the {tower} tower: {said}") from error
             package.save(str(job.folder / f"{tower}.mlpackage"))
         return Written(row_independent=False)

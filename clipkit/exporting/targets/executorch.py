@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.exporting.base import Job, Target, Written
 from clipkit.exporting.quiet import hushed
 from clipkit.models.executorch import INSTALL
@@ -32,7 +32,7 @@ class ExecuTorch(Target):
             try:
                 compile_program(made, job.folder / f"{tower}.pte")
             except Exception as error:  # whatever its passes run into; its runtime's library may be missing too
-                said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                said = first_line(error)
                 raise ClipkitError(f"ExecuTorch cannot compile the {tower} tower: {said}") from error
         return Written(row_independent=False)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.exporting.base import Job, Target, Written
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def program(module: Any, tower: str, example: Any, *, free: bool) -> ExportedPro
             shapes = ({0: torch.export.Dim("batch", min=1)},) if free else None
             made = torch.export.export(module, (example,), dynamic_shapes=shapes)
     except Exception as error:  # whatever torch's exporter runs into
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = first_line(error)
         raise ClipkitError(f"torch cannot export the {tower} tower: {said}") from error
     _strip(made)
     return made
