@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from clipkit.errors import ClipkitError, UsageError
+
+_NEAR: Final = 0.65  # of difflib's ratio: tpi is near tip, and tensorrt is not near safetensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,15 @@ class Registry:
 
     kind: plural, as in `clipkit methods KIND`. Own entries win over others' of the same name.
     described: what an entry stands for has a `describe()`, which says more of it as JSON.
+    hints: what to say to who asks for a name that is none, but something else.
     """
 
-    def __init__(self, kind: str, *entries: Entry, described: bool = False) -> None:
+    def __init__(
+        self, kind: str, *entries: Entry, described: bool = False, hints: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self.described = described
+        self._hints = hints or {}
         self._own = {entry.name: entry for entry in entries}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -103,9 +109,18 @@ class Registry:
     def _unknown(self, name: str) -> UsageError:
         from difflib import get_close_matches
 
-        meant = get_close_matches(name, self.names())
-        listing = f"see: clipkit methods {self.kind}"
+        names = self.names()
+        plain = {_plain(known): known for known in names}
+        meant = [_plain(name)] if _plain(name) in plain else get_close_matches(_plain(name), plain, cutoff=_NEAR)
+        begun = (
+            f"did you mean {' or '.join(plain[one] for one in meant)}? " if meant else f"there are {', '.join(names)}; "
+        )
         return UsageError(
             f"there is no {name!r} among the {self.kind}",
-            f"did you mean {' or '.join(meant)}? {listing}" if meant else listing,
+            self._hints.get(name.lower()) or f"{begun}see: clipkit methods {self.kind}",
         )
+
+
+def _plain(name: str) -> str:
+    """What two spellings of one name share: `torch.export`, `TorchExport` and `torch-export`."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -150,6 +150,7 @@ EXPORTERS = Registry(
     Entry("coreml", f"{_X}.coreml:CoreMl", "Core ML packages, for Apple's devices; made and checked on macOS."),
     Entry("executorch", f"{_X}.executorch:ExecuTorch", "ExecuTorch programs (.pte), for phones."),
     described=True,
+    hints={"int8": "that is a flag: --to onnx --int8"},
 )
 
 _KINDS = (DECISIONS, SCORERS, FILTERS, DEDUPERS, PRUNERS, CAPTIONERS, ADAPTERS, LOSSES, TASKS, EXPORTERS)

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from clipkit import cli
-from clipkit.methods import ADAPTERS, REGISTRIES
+from clipkit.errors import UsageError
+from clipkit.methods import ADAPTERS, EXPORTERS, REGISTRIES
 from clipkit.methods.adapters.base import Adapter
 
 
@@ -77,3 +78,20 @@ def test_what_the_class_says_of_itself_stands_above_its_parameters(
     words = " ".join(said(capsys, kind, name).split())
     assert " ".join((method.__doc__ or "").split()) in words
     assert "(None)" not in words
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ONNX", "did you mean onnx? see: clipkit methods exporters"),
+        ("HF", "did you mean hf? see: clipkit methods exporters"),
+        ("TorchExport", "did you mean torch.export? see: clipkit methods exporters"),
+        ("f16", "did you mean fp16? see: clipkit methods exporters"),
+        ("INT8", "that is a flag: --to onnx --int8"),
+        ("tensorrt", f"there are {', '.join(EXPORTERS.names())}; see: clipkit methods exporters"),
+    ],
+)
+def test_a_name_in_another_spelling_is_known_and_a_stranger_gets_the_list(name: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        EXPORTERS.entry(name)
+    assert caught.value.hint == hint
