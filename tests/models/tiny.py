@@ -79,6 +79,8 @@ def make(arch: str, seed: int = 0) -> Any:
         for name, value in model.named_parameters():
             if name.endswith("bn3.weight"):  # a ResNet begins with these at 0, and then all images look alike
                 value.fill_(1.0)
+            if name == "text_decoder.text_projection":  # open_clip leaves in it what was in memory before
+                value.normal_(std=0.1)
     return model.eval()
 
 
