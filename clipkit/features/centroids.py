@@ -159,10 +159,12 @@ class Centroids:
 
         dim: of the model's features. A file may say one model and hold what cannot be of it.
         """
-        if self.model != model:
+        if self.model.rpartition("@")[2] != model.rpartition("@")[2]:
+            from clipkit.models.names import again
+
             raise ClipkitError(
                 f"the centroids are of {self.by} features of {self.model}, these are of {by} features of {model}",
-                f"use that model (--model {self.model.rpartition('@')[0]}), or cluster anew with this one",
+                f"use that model (--model {again(self.model.rpartition('@')[0])}), or cluster anew with this one",
             )
         if self.by != by:
             raise ClipkitError(f"the centroids are of {self.by} features, these are of {by}", f"use --by {self.by}")

@@ -132,9 +132,12 @@ class Store:
     def require(self, identity: Identity) -> None:
         """Raise ClipkitError, naming both, unless the features are of this very model."""
         if self.model.digest != identity.digest:
+            from clipkit.models.names import again
+
+            made = f"clipkit embed SOURCE -o {self.folder} --model {again(identity.name)}"
             raise ClipkitError(
                 f"the features in {self.folder} are of {self}, not of {identity}",
-                f"run: clipkit embed SOURCE -o {self.folder} --model {identity.name}; or name the model they are of",
+                f"run: {made}; or name the model they are of",
             )
 
     @property

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from clipkit.errors import UsageError
+from clipkit.errors import ClipkitError, UsageError
 from clipkit.models import listing
 from clipkit.models.checkpoint import Trained, check_activation
 
 LITE = "lite"
 MANIFEST = "clipkit.json"  # in a folder that `clipkit export` wrote
 HUB_CONFIG = listing.HUB_CONFIG  # in a folder as open_clip writes it and the hub holds it
+RUN = "run.json"  # in a folder that `clipkit train` wrote; the model lies in its folder `model`
+ADAPTER = "adapter.json"  # in a folder that `clipkit train-adapter` wrote
 HUB_PREFIX = "hf-hub:"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 GRAMMAR = "lite, ARCH:TAG, ARCH:path/to/checkpoint, hf-hub:ORG/NAME or a folder; see `clipkit models`"
@@ -26,7 +28,8 @@ Kind = Literal["lite", "exported", "tag", "checkpoint", "hub", "folder"]
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A model asked for. arch: for `tag` and `checkpoint`. tag: its canonical spelling. path: file or folder.
+    """A model asked for. arch: for `tag` and `checkpoint`. tag: its canonical spelling. path: file or folder, of a run
+    the model's.
 
     repository: `ORG/NAME`, for `hub`.
     """
@@ -40,12 +43,12 @@ class ModelName:
 
     @property
     def shown(self) -> str:
-        """The name for identities: as given, but without the folders of a path."""
+        """The name for identities: as given, but without the folders of a path; a model of a run by the run's name."""
         if self.kind == "checkpoint":
             return f"{self.arch}:{self.path.name}"
         if self.kind == "tag":
             return f"{self.arch}:{self.tag}"
-        return self.path.resolve().name if self.kind in ("exported", "folder") else self.given
+        return _called(self.path.resolve()) if self.kind in ("exported", "folder") else self.given
 
 
 def parse(name: str) -> ModelName:
@@ -69,6 +72,26 @@ def parse(name: str) -> ModelName:
     if not name:
         raise UsageError("no model is named", GRAMMAR)
     raise _bare(name)
+
+
+def again(name: str) -> str:
+    """How a model is given once more, of which only the name is known that it is shown by."""
+    try:
+        parse(name)
+    except UsageError:
+        arch, colon, file = name.rpartition(":")
+        return f"{arch}{colon}PATH/TO/{file}"
+    except ClipkitError:
+        pass  # it has a name, and lacks a package
+    return name
+
+
+def _called(folder: Path) -> str:
+    if folder.name == "model":
+        return folder.parent.name or folder.name
+    run = folder.parent.parent
+    is_checkpoint = folder.parent.name == "checkpoints" and (run / RUN).is_file()
+    return f"{run.name}/{folder.name}" if is_checkpoint else folder.name
 
 
 def _checkpoint(name: str, arch: str, rest: str) -> ModelName:
@@ -112,7 +135,31 @@ def _folder(name: str) -> ModelName:
         return ModelName("exported", name, path=path)
     if (path / HUB_CONFIG).is_file():
         return ModelName("folder", name, path=path)
-    raise UsageError(f"{name} holds no model: neither {MANIFEST} nor {HUB_CONFIG} is in it", GRAMMAR)
+    if (path / RUN).is_file():
+        return _run(name, path)
+    raise _no_model(name, path)
+
+
+def _run(name: str, path: Path) -> ModelName:
+    if (path / "model" / HUB_CONFIG).is_file():
+        return ModelName("folder", name, path=path / "model")
+    steps = sorted(step.name for step in path.glob("checkpoints/step-*"))
+    last = os.path.join(name, "checkpoints", steps[-1], "") if steps else ""
+    hint = f"its last checkpoint is a model: {last}" if last else "finish it: clipkit train --resume"
+    raise UsageError(f"{name} is a run that has not ended: there is no model in it", hint)
+
+
+def _no_model(name: str, path: Path) -> UsageError:
+    """What a folder is that holds no model."""
+    if (path / ADAPTER).is_file():
+        hint = f"one that changes weights becomes a model: clipkit fold-adapter {name} -o DIR/"
+        return UsageError(f"{name} is an adapter, not a model", hint)
+    if (path / "config.json").is_file():
+        return UsageError(
+            f"{name} is a model as transformers stores it, which clipkit doesn't read",
+            "name the model that it was made from; `clipkit export --to safetensors` makes a folder that --model takes",
+        )
+    return UsageError(f"{name} holds no model: neither {MANIFEST} nor {HUB_CONFIG} is in it", GRAMMAR)
 
 
 def _bare(name: str) -> UsageError:

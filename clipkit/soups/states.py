@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,14 +12,12 @@ from clipkit.errors import ClipkitError, UsageError
 from clipkit.models.base import Identity
 from clipkit.models.checkpoint import Shapes, some
 from clipkit.models.identity import weights_digest
-from clipkit.models.names import HUB_CONFIG, MANIFEST, ModelName, parse
+from clipkit.models.names import MANIFEST, parse
 
 if TYPE_CHECKING:
     from clipkit.models.outline import Outline
     from clipkit.models.weights_file import OpenWeights
 
-RUN: Final = "run.json"  # in a folder that `clipkit train` wrote
-ADAPTER: Final = "adapter.json"
 _COMPARED: Final = ("setting", "activation", "preprocessing", "tensor")
 _MIXED: Final = "an open_clip model: ARCH:TAG, ARCH:path, hf-hub:ORG/NAME, a model's folder or a run of clipkit train"
 
@@ -65,12 +62,12 @@ class State:
 
 
 def state(given: str) -> State:
-    """Find a model by what a user gives: what `--model` takes, or the folder of a run, which stands for its model.
+    """Find a model by what a user gives: what `--model` takes; a folder may do without its `/`.
 
     Raises UsageError for what is no model or has no weights to be mixed (`lite`, an exported folder, an adapter),
     ClipkitError for weights that cannot be had, read, or that don't fit their architecture.
     """
-    model = _model(given)
+    model = f"./{given}" if "/" not in given and Path(given).is_dir() else given
     name = parse(model)
     if name.kind == "lite":
         raise UsageError("lite has no weights that can be mixed", f"expected {_MIXED}")
@@ -81,40 +78,7 @@ def state(given: str) -> State:
         )
     from clipkit.models.outline import outline  # loads torch: what is wrong with a name is said before
 
-    described = outline(name)
-    return State(model, replace(described, identity=replace(described.identity, name=_called(name))))
-
-
-def _model(given: str) -> str:
-    """The folder of a run as its model's; anything else as it is."""
-    path = Path(given).expanduser()
-    if not path.is_dir() or (path / HUB_CONFIG).is_file() or (path / MANIFEST).is_file():
-        return given
-    if (path / ADAPTER).is_file():
-        raise UsageError(
-            f"{given} is an adapter, not a model",
-            f"one that changes weights becomes a model: clipkit fold-adapter {given} -o DIR/",
-        )
-    if not (path / RUN).is_file():
-        return given
-    run = given if "/" in given else f"./{given}"
-    if not (path / "model").is_dir():
-        steps = sorted(one.name for one in path.glob("checkpoints/step-*"))
-        last = os.path.join(run, "checkpoints", steps[-1], "") if steps else ""
-        hint = f"its last checkpoint is a model: {last}" if last else "finish it: clipkit train --resume"
-        raise UsageError(f"{given} is a run that has not ended: there is no model in it", hint)
-    return os.path.join(run, "model")
-
-
-def _called(name: ModelName) -> str:
-    """A model of a run by the run's name: all of them are called `model`."""
-    if name.kind != "folder":
-        return name.shown
-    folder = name.path.resolve()
-    for run in folder.parents[:2]:
-        if (run / RUN).is_file():
-            return run.name if folder == run / "model" else f"{run.name}/{folder.name}"
-    return name.shown
+    return State(model, outline(name))
 
 
 def check(states: Sequence[State]) -> None:

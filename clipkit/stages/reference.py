@@ -44,7 +44,9 @@ class Reference:
                 continue
             store = Store(path)
             if store.model.digest != model.rpartition("@")[2]:
-                hint = f"run: clipkit embed SOURCE -o {path} --model {model.rpartition('@')[0]}"
+                from clipkit.models.names import again
+
+                hint = f"run: clipkit embed SOURCE -o {path} --model {again(model.rpartition('@')[0])}"
                 raise ClipkitError(f"--reference {path} has features of {store}, not of {model}", hint)
             store.dim(by)  # says so where it holds none
             self._stores.append(store)

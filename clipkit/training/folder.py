@@ -91,6 +91,8 @@ class RunFolder:
     def _used(self, model: str) -> Path | None:
         """What a run begun anew would remove of the model that it begins with."""
         real = Path(os.path.realpath(model.partition(":")[2] or model))
+        if real == Path(os.path.realpath(self.path)):
+            return self.model  # a run stands for its model
         made = (Path(os.path.realpath(self.path)) / name for name in _MADE)
         return next((self.path / one.name for one in made if one == real or one in real.parents), None)
 

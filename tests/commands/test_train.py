@@ -479,7 +479,13 @@ def test_a_checkpoint_that_is_none(stopped: Path, in_process: Any, harm: Callabl
 
 def test_a_run_is_not_begun_anew_over_its_own_beginning(stopped: Path, here: Path, in_process: Any) -> None:
     (checkpoint,) = (stopped / "checkpoints").iterdir()
-    for model in (f"./run/checkpoints/{checkpoint.name}/", f"tiny-ViT-64:{checkpoint}/open_clip_model.safetensors"):
+    shutil.copytree(checkpoint, stopped / "model")
+    for model in (
+        f"./run/checkpoints/{checkpoint.name}/",
+        f"tiny-ViT-64:{checkpoint}/open_clip_model.safetensors",
+        "./run/",
+        "run/model/",
+    ):
         done = in_process("train", "pairs.jsonl", "--model", model, "--steps", "3", "-o", "run/", "--restart")
         assert done.code == 2 and "which --model begins with" in done.stderr
     assert checkpoint.is_dir()

@@ -213,9 +213,10 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
 def test_whose_they_are() -> None:
     found = made(directions(0, 90))
     found.require("m@1", "image", 2)
+    found.require("the same by another name@1", "image", 2)
     with pytest.raises(ClipkitError, match="of image features of m@1, these are of image features of lite@2") as raised:
         found.require("lite@2", "image", 2)
-    assert "--model m" in str(raised.value.hint)
+    assert "--model PATH/TO/m" in str(raised.value.hint)
     with pytest.raises(ClipkitError, match="of image features, these are of text") as raised:
         found.require("m@1", "text", 2)
     assert "--by image" in str(raised.value.hint)

@@ -10,7 +10,7 @@ import pytest
 
 from clipkit.errors import ClipkitError, UsageError
 from clipkit.models import listing
-from clipkit.models.names import parse
+from clipkit.models.names import again, parse
 
 
 def test_forms(tmp_path: Path) -> None:
@@ -75,6 +75,56 @@ def test_files_and_folders_that_are_no_models(tmp_path: Path, monkeypatch: pytes
         parse("ViT-B-32:./notes.txt")
     with pytest.raises(UsageError, match="not a file"):
         parse("ViT-B-32:./model")
+
+
+def test_a_run_stands_for_its_model_which_is_called_as_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models that `clipkit train` writes lie in a folder `model`: that name would tell nothing."""
+    for folder in (tmp_path / "run0" / "model", tmp_path / "run0" / "checkpoints" / "step-00000010", tmp_path / "mine"):
+        folder.mkdir(parents=True)
+        (folder / "open_clip_config.json").write_text("{}")
+    (tmp_path / "run0" / "run.json").write_text('{"verb": "train"}')
+    monkeypatch.chdir(tmp_path)
+    named = {
+        "run0/": "run0",
+        "./run0/model": "run0",
+        f"{tmp_path}/run0/checkpoints/step-00000010/": "run0/step-00000010",
+        "./mine/": "mine",
+    }
+    assert {given: parse(given).shown for given in named} == named
+    assert parse("run0/").path.resolve() == tmp_path / "run0" / "model"
+    monkeypatch.chdir(tmp_path / "run0" / "model")
+    assert parse("./").shown == "run0"
+
+
+def test_a_folder_that_is_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "checkpoints" / "step-00000010").mkdir(parents=True)
+    for made, file, said, hint in [
+        ("run", "run.json", "is a run that has not ended", "checkpoints/step-00000010/"),
+        ("young", "run.json", "is a run that has not ended", "--resume"),
+        ("adapter", "adapter.json", "is an adapter, not a model", "clipkit fold-adapter ./adapter/"),
+        ("hf", "config.json", "as transformers stores it, which clipkit doesn't read", "that it was made from"),
+    ]:
+        (tmp_path / made).mkdir(exist_ok=True)
+        (tmp_path / made / file).write_text("{}")
+        with pytest.raises(UsageError) as caught:
+            parse(f"./{made}/")
+        assert said in caught.value.message
+        assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("shown", "given"),
+    [
+        ("lite", "lite"),
+        ("hf-hub:org/name", "hf-hub:org/name"),
+        ("run0", "PATH/TO/run0"),
+        ("tiny-ViT-64:mine.safetensors", "tiny-ViT-64:PATH/TO/mine.safetensors"),
+    ],
+)
+def test_how_a_model_is_given_again(shown: str, given: str) -> None:
+    """A hint that says `--model run0` cannot be followed: of a folder only its name is known."""
+    assert again(shown) == given
 
 
 def test_a_bare_architecture_lists_only_weights_that_would_load() -> None:

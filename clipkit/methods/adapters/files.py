@@ -22,6 +22,7 @@ from clipkit.features.store import describe_identity
 from clipkit.methods.adapters.base import Adapter
 from clipkit.methods.adapters.data import Space, Task
 from clipkit.models.base import Identity
+from clipkit.models.names import again
 from clipkit.stream.folders import aside, recover, replace
 from clipkit.stream.sink import part_of
 
@@ -82,6 +83,8 @@ class Saved:
         if identity.digest != self.model.digest:
             made = f"{self.model.name}@{self.model.digest}"
             hint = f"leave --model out, or give {self.model.name}"
+            if again(self.model.name) != self.model.name:
+                hint = "give that model's folder with --model"
             raise ClipkitError(f"the adapter was made for {made}, and this is {identity}", hint)
 
 

@@ -212,7 +212,11 @@ def test_another_model_is_refused(made: Path) -> None:
     saved.require(replace(MODEL, name="the same by another name"))
     with pytest.raises(ClipkitError, match=f"was made for {MODEL}, and this is a-model@") as caught:
         saved.require(replace(MODEL, activation="quickgelu"))
-    assert caught.value.hint
+    assert caught.value.hint == "give that model's folder with --model", "of a folder only its name is known"
+    named = replace(saved, model=files.Model("lite", saved.model.digest))
+    with pytest.raises(ClipkitError) as caught:
+        named.require(replace(MODEL, activation="quickgelu"))
+    assert caught.value.hint == "leave --model out, or give lite"
 
 
 def test_an_adapter_is_replaced(made: Path) -> None:
