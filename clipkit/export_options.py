@@ -36,13 +36,22 @@ class ExportOptions(OptionGroup):
         ),
     ] = "onnx"
     tower: Annotated[Literal["image", "text"] | None, Option(help="This one alone. Default: both.")] = None
-    int8: Annotated[bool, Option("--int8", help="Weights in 8 bits.")] = False
-    dynamic: Annotated[bool, Option("--dynamic", help="With --int8: activations too, by the range of each row.")] = (
+    int8: Annotated[bool, Option("--int8", help="Weights in 8 bits: the first to try, the truest of the three.")] = (
         False
     )
+    dynamic: Annotated[
+        bool,
+        Option(
+            "--dynamic",
+            help="With --int8: activations too, by the range of each row; for runtimes that lack --int8 alone.",
+        ),
+    ] = False
     calibrate: Annotated[
         list[str] | None,
-        Option(metavar="SOURCE", help="With --int8: activations too, by their ranges on these; may be repeated."),
+        Option(
+            metavar="SOURCE",
+            help="With --int8: activations too, by their ranges on these; for accelerators. May be repeated.",
+        ),
     ] = None
     opset: Annotated[int | None, Option(min=1, metavar="N", help="Of ONNX. Default: what runs everywhere.")] = None
     external_data: Annotated[bool, Option("--external-data", help="Weights in a file beside the graph.")] = False
@@ -68,9 +77,19 @@ class ParityOptions(OptionGroup):
     ] = None
     min_cosine: Annotated[
         float | None,
-        Option(min=0, max=1, metavar="C", help="The least cosine of a sample before and after. Default: the target's."),
+        Option(
+            min=0,
+            max=1,
+            metavar="C",
+            help="The least cosine of a sample before and after. Default: the target's (clipkit methods exporters).",
+        ),
     ] = None
     min_agreement: Annotated[
         float | None,
-        Option(min=0, max=1, metavar="P", help="Of pictures, with the same first text. Default: the target's."),
+        Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="Of pictures, with the same first text. Default: the target's (clipkit methods exporters).",
+        ),
     ] = None

@@ -59,7 +59,7 @@ def _listing(registry: Registry, brief: bool) -> None:
         print(f"  {entry.name:<{width}}  {entry.summary}")
         if registry.described and not brief:
             said = registry.describe(entry.name)
-            for what in ("flags", "needs", "cost", "error"):
+            for what in ("flags", "needs", "cost", "limits", "error"):
                 if said.get(what):
                     print(f"  {'':<{width}}    {what}: {said[what]}")
     if registry.described and not brief:

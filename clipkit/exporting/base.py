@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from clipkit.errors import UsageError
+from clipkit.errors import ClipkitError, UsageError
 
 if TYPE_CHECKING:
     from clipkit.exporting.samples import Samples
@@ -103,10 +104,14 @@ class Target:
         self.wish = wish
         self.check()
 
+    @classmethod
+    def limits_of(cls, wish: Wish) -> Limits:
+        """What an export of this wish is held to where the user says nothing."""
+        return Limits(0.9999, 0.99)
+
     @property
     def limits(self) -> Limits:
-        """What it is held to where the user says nothing."""
-        return Limits(0.9999, 0.99)
+        return self.limits_of(self.wish)
 
     def check(self) -> None:
         """See `__init__`; a subclass adds to it."""
@@ -117,10 +122,10 @@ class Target:
         plain = Wish()
         for name in ("int8", "opset", "external_data", "embed_preprocessing", "labels"):
             if getattr(self.wish, name) != getattr(plain, name) and name not in self.takes:
-                raise UsageError(f"--{name.replace('_', '-')} is not for this target", "see: clipkit methods exporters")
+                raise self._refusal(name)
         for package, install in self.packages.items():
             if find_spec(package) is None:
-                raise MissingPackage(package, "this target", install)
+                raise MissingPackage(package, _asked(type(self)), install)
 
     def write(self, job: Job) -> Written:
         """Write the networks into `job.folder`. Raises ClipkitError where the model cannot be had in this form."""
@@ -143,8 +148,46 @@ class Target:
     def describe(cls) -> dict[str, Any]:
         """What there is to know of the target, as JSON: `takes` as in the class, and the same as flags."""
         about, takes = " ".join((cls.__doc__ or "").split()), sorted(cls.takes)
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in takes)
-        return {"about": about, "takes": takes, "flags": flags, "needs": ", ".join(sorted(cls.packages))}
+        said = {
+            "about": about,
+            "takes": takes,
+            "flags": ", ".join(map(_flag, takes)),
+            "needs": ", ".join(sorted(cls.packages)),
+            "limits": _said(cls.limits_of(Wish())),
+        }
+        kinds: tuple[Int8, ...] = ("weights", "dynamic", "static") if "int8" in cls.takes else ()
+        names = {"weights": "--int8", "dynamic": "--int8 --dynamic", "static": "--int8 --calibrate"}
+        return said | {f"limits, {names[kind]}": _said(cls.limits_of(Wish(int8=kind))) for kind in kinds}
+
+    def _refusal(self, name: str) -> UsageError:
+        """For a wish that this target doesn't take: those that do."""
+        from clipkit.methods import EXPORTERS
+
+        able = [known for known, target in _targets() if name in target.takes]
+        do = f": {' and '.join(able)} {'do' if len(able) > 1 else 'does'}" if able else ""
+        return UsageError(f"{_asked(type(self))} takes no {_flag(name)}{do}", f"see: clipkit methods {EXPORTERS.kind}")
+
+
+def _targets() -> Iterator[tuple[str, type[Target]]]:
+    """All targets, as they are listed, but for those of other packages that cannot be loaded."""
+    from clipkit.methods import EXPORTERS
+
+    for entry in EXPORTERS:
+        with suppress(ClipkitError):
+            yield entry.name, EXPORTERS.get(entry.name)
+
+
+def _asked(target: type[Target]) -> str:
+    """How a target is asked for."""
+    return next((f"--to {name}" for name, known in _targets() if known is target), "this target")
+
+
+def _flag(wish: str) -> str:
+    return f"--{wish.replace('_', '-')}"
+
+
+def _said(limits: Limits) -> str:
+    return f"least cosine {limits.cosine:g}, agreement {limits.agreement:g}"
 
 
 def shape_of(tower: Tower, size: Sequence[int], context_length: int, rows: int) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ def test_an_adapter_on_features_is_for_a_head(in_process: InProcess, tmp_path: P
         (["--calibrate", "photos/"], "--calibrate says how --int8 is made"),
         (["--int8", "--dynamic", "--calibrate", "photos/"], "--dynamic and --calibrate are two ways to one thing"),
         (["--template", "a {}"], "--template is about --labels, of a head"),
-        (["--labels", "a,b"], "--labels is not for this target"),
+        (["--labels", "a,b"], "--to onnx takes no --labels: head does"),
         (["--min-cosine", "1.01"], "1.01 is not in the range"),
         (["--min-cosine", "nan"], "--min-cosine takes a number, not nan"),
         (["--min-agreement", "-0.1"], "-0.1 is not in the range"),

@@ -95,3 +95,13 @@ def test_a_name_in_another_spelling_is_known_and_a_stranger_gets_the_list(name: 
     with pytest.raises(UsageError) as caught:
         EXPORTERS.entry(name)
     assert caught.value.hint == hint
+
+
+def test_a_target_says_what_it_is_held_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "exporters").count("limits: least cosine ") == len(EXPORTERS.names())
+    card = [line.split("  ")[-1] for line in said(capsys, "exporters", "onnx").splitlines() if "limits" in line]
+    assert card == [
+        "least cosine 0.9999, agreement 0.99",
+        "least cosine 0.99, agreement 0.9",
+        *["least cosine 0.97, agreement 0.85"] * 2,
+    ]

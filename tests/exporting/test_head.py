@@ -434,7 +434,7 @@ def test_a_head_is_no_model(make: Maker, tmp_path: Path, in_process: InProcess) 
         ({"labels": "@none.txt"}, "cannot read the labels"),
         ({"labels": "cats,dogs", "adapter": "a.adapter"}, "labels of its own"),
         ({"labels": "cats,dogs", "towers": ("text",)}, "no text tower"),
-        ({"labels": "cats,dogs", "external_data": True}, "not for this target"),
+        ({"labels": "cats,dogs", "external_data": True}, "--to head takes no --external-data: onnx and fp16 do"),
     ],
 )
 def test_what_cannot_be_asked(wish: dict[str, Any], said: str) -> None:

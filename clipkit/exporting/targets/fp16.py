@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from clipkit.errors import ClipkitError
-from clipkit.exporting.base import Job, Limits, Written
+from clipkit.exporting.base import Job, Limits, Wish, Written
 from clipkit.exporting.targets.onnx import Onnx
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Fp16(Onnx):
 
     takes: ClassVar[frozenset[str]] = frozenset({"opset", "external_data", "embed_preprocessing"})
 
-    @property
-    def limits(self) -> Limits:
+    @classmethod
+    def limits_of(cls, wish: Wish) -> Limits:
         return Limits(0.999, 0.95)  # rounding moves a cosine by 1e-4: of 48 pictures one may have two texts so close
 
     def networks(self, job: Job) -> tuple[dict[Tower, Path], Written]:

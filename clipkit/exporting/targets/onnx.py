@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from clipkit.errors import UsageError
-from clipkit.exporting.base import Job, Limits, Target, Written
+from clipkit.exporting.base import Job, Limits, Target, Wish, Written
 
 if TYPE_CHECKING:
     from clipkit.exporting.base import Int8, Tower
@@ -51,9 +51,9 @@ class Onnx(Target):
         if self.wish.embed_preprocessing and "image" not in self.wish.towers:
             raise UsageError("--embed-preprocessing is about pictures, and --tower text ships none", "leave it out")
 
-    @property
-    def limits(self) -> Limits:
-        return _LIMITS[self.wish.int8] if self.wish.int8 else super().limits
+    @classmethod
+    def limits_of(cls, wish: Wish) -> Limits:
+        return _LIMITS[wish.int8] if wish.int8 else super().limits_of(wish)
 
     def write(self, job: Job) -> Written:
         from clipkit.exporting import files
