@@ -73,6 +73,7 @@ def run(
         min_cosine=held.min_cosine,
         min_agreement=held.min_agreement,
         tell=note if sys.stderr is not None and sys.stderr.isatty() else lambda line: None,
+        notify=note,
     )
     try:
         report = running.export(asked)

@@ -34,7 +34,9 @@ def run(
     device: Annotated[str | None, Option(metavar="NAME", help="cuda, cuda:1, mps or cpu. Default: the best.")] = None,
 ) -> ExitCode:
     from clipkit.models.hub_folder import check_target
-    from clipkit.stages.soup import GREEDY_COLUMNS, GreedySoup
+    from clipkit.soups.shown import GREEDY_COLUMNS
+    from clipkit.stages.soup import GreedySoup
+    from clipkit.stream.signals import stopping
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
 
@@ -49,4 +51,5 @@ def run(
     }
     io = held.io(val)
     more = {"named": {"val": val}, "out": out, "workers": io.workers}
-    return pipeline.stream(GreedySoup(asked, pipeline.runtime(io, images) | more), io, columns=GREEDY_COLUMNS)
+    with stopping(pipeline.teller(io, GreedySoup.verb), out):
+        return pipeline.stream(GreedySoup(asked, pipeline.runtime(io, images) | more), io, columns=GREEDY_COLUMNS)

@@ -22,13 +22,23 @@ from typer import Argument, Option
 from clipkit.errors import UsageError
 
 
+def _three(models: tuple[str, str, str] | None) -> tuple[str, str, str] | None:
+    """Typer takes what comes next for a model, be it a flag."""
+    if models and (flag := next((name for name in models if name.startswith("-")), None)):
+        raise UsageError(
+            f"--analogy takes three models, and {models.index(flag)} came before {flag}", "--analogy A B C"
+        )
+    return models
+
+
 def run(
     base: Annotated[str, Argument(metavar="BASE", help="What the others were tuned from.")],
     out: Annotated[str, Option("-o", "--out", metavar="DIR", help="The model: a new folder.")],
     add: Annotated[list[str] | None, Option(metavar="MODEL", help="A tuned model; may be repeated.")] = None,
     negate: Annotated[list[str] | None, Option(metavar="MODEL", help="A tuned model; may be repeated.")] = None,
     analogy: Annotated[
-        tuple[str, str, str] | None, Option(metavar="A B C", help="The same as --add B --add C --negate A.")
+        tuple[str, str, str] | None,
+        Option(metavar="A B C", help="The same as --add B --add C --negate A.", callback=_three),
     ] = None,
     scale: Annotated[float, Option(metavar="X", help="How much of the vectors.")] = 1.0,
     as_json: Annotated[bool, Option("--json", help="The record, also on a terminal.")] = False,

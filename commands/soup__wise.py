@@ -66,7 +66,8 @@ def run(
         made = recipes.wise(base, tuned, wise.USUAL if alpha is None else alpha, str(out), voice)
         shown.show(made, as_json=held.json)
         return ExitCode.OK
-    from clipkit.stages.soup import WISE_COLUMNS, WiseSoup, by_role
+    from clipkit.stages.soup import WiseSoup, by_role
+    from clipkit.stream.signals import stopping
     from clipkit.text.labels import parse_labels
     from clipkit.text.templates import resolve_templates
 
@@ -91,11 +92,12 @@ def run(
         for role, some in named.items()
         if some
     }
-    return pipeline.stream(
-        WiseSoup(asked, pipeline.runtime(io, images) | more),
-        io,
-        records=by_role(sources),
-        columns=WISE_COLUMNS,
-        reads={f"--{role}": some for role, some in named.items()},
-        writes={"--plot": plot},
-    )
+    with stopping(pipeline.teller(io, WiseSoup.verb), out):
+        return pipeline.stream(
+            WiseSoup(asked, pipeline.runtime(io, images) | more),
+            io,
+            records=by_role(sources),
+            columns=shown.WISE_COLUMNS,
+            reads={f"--{role}": some for role, some in named.items()},
+            writes={"--plot": plot},
+        )

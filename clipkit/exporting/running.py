@@ -19,7 +19,7 @@ from clipkit.exporting.folder import REPORT, write_manifest, write_script
 from clipkit.exporting.samples import Samples, carried
 from clipkit.exporting.source import Source, scratch_folder
 from clipkit.models import hub_folder
-from clipkit.stream.signals import Signals
+from clipkit.stream.signals import stopping
 
 _FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -29,7 +29,7 @@ class Export:
     """model: as `--model` has it; None takes the adapter's. target: its name in EXPORTERS. out: a new folder.
 
     min_cosine, min_agreement: what the user asks for; None takes the target's own.
-    samples, calibration: read before anything heavy. tell: a line for whoever waits.
+    samples, calibration: read before anything heavy. tell: a line for whoever waits; notify: one for everybody.
     isolate: measure in processes of their own; without, load times and memory say nothing.
     """
 
@@ -42,6 +42,7 @@ class Export:
     min_cosine: float | None = None
     min_agreement: float | None = None
     tell: Callable[[str], None] = lambda line: None
+    notify: Callable[[str], None] = lambda line: None
     isolate: bool = True
 
 
@@ -65,7 +66,7 @@ def export(asked: Export) -> dict[str, Any]:
     target: Target = EXPORTERS.get(asked.target)(asked.wish)
     hub_folder.check_target(asked.out)
     _check_adapter(asked, target)
-    with Signals(), scratch_folder() as scratch:
+    with stopping(asked.notify, asked.out), scratch_folder() as scratch:
         samples = asked.samples()
         calibration = asked.calibration() if asked.calibration else samples
         with _beside(asked.out) as fresh:

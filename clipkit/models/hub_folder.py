@@ -25,6 +25,8 @@ _FULL: Final = ("os error 28", "os error 27", "os error 122", "code: 28", "code:
 def check_target(folder: str | Path) -> None:
     """Raise UsageError before any work if a model cannot be written to FOLDER: it must be new, or empty."""
     target = Path(os.path.realpath(folder))
+    if str(folder) == "-":
+        raise UsageError("-o names a folder, and - is standard output", "name a new folder")
     if not target.parent.is_dir():
         raise UsageError(f"{folder}: there is no folder {target.parent}", f"make it first: mkdir -p {target.parent}")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

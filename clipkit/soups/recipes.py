@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipkit.models.hub_folder import check_target
 from clipkit.soups.shown import Voice
 from clipkit.soups.states import State, check, state
-from clipkit.stream.signals import Signals
+from clipkit.stream.signals import stopping
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def uniform(models: Sequence[str], out: str, voice: Voice) -> dict[str, Any]:
     models: names as `state` takes them. Raises as `state`, `mix` and `save` do.
     """
     check_target(out)
-    with _working(voice):
+    with _working(voice, out):
         states = _states(models, voice)
         return _write(out, states[0], uniform_terms(states), {"recipe": "uniform"}, voice)
 
@@ -36,7 +36,7 @@ def wise(base: str, tuned: str, alpha: float, out: str, voice: Voice) -> dict[st
     alpha: 0 to 1. Raises as `uniform` does.
     """
     check_target(out)
-    with _working(voice):
+    with _working(voice, out):
         states = _states([base, tuned], voice)
         return _write(out, states[0], wise_terms(states, alpha), {"recipe": "wise", "alpha": alpha}, voice)
 
@@ -47,7 +47,7 @@ def task(base: str, add: Sequence[str], negate: Sequence[str], scale: float, out
     scale: finite. Raises as `uniform` does.
     """
     check_target(out)
-    with _working(voice):
+    with _working(voice, out):
         first, *others = _states([base, *add, *negate], voice)
         added, negated = others[: len(add)], others[len(add) :]
         terms = task_terms(first, added, negated, scale)
@@ -95,9 +95,9 @@ def gathered(terms: Iterable[tuple[Fraction, State]]) -> Terms:
 
 
 @contextmanager
-def _working(voice: Voice) -> Iterator[None]:
+def _working(voice: Voice, out: str) -> Iterator[None]:
     """While models are read and mixed: whoever looks sees how far it is, and a stop leaves nothing."""
-    with Signals(), voice.working():
+    with stopping(voice.tell, out), voice.working():
         yield
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
+from clipkit.evaluation.tables import interval_of, value_of
 from clipkit.stream.ending import seen
 from clipkit.stream.progress import Progress, say
 from clipkit.stream.record import encode_json
+from clipkit.stream.table import Column
 from clipkit.terminal import printable
 
 
@@ -41,3 +43,34 @@ def show(made: Mapping[str, Any], *, as_json: bool) -> None:
     print(printable(f"{made['out']}: the model {made['model']}"))
     for term in made["terms"]:
         print(printable(f"{term['coefficient']:+10.4f}  {term['model']}"))
+
+
+def _shown(said: dict[str, Any] | None, figure: str) -> str:
+    """A figure with its interval, for people."""
+    if not said:
+        return ""
+    between = interval_of(figure, said)
+    return value_of(figure, said["value"]) + (f" ({between})" if between else "")
+
+
+def _point(said: dict[str, Any] | None) -> str:
+    return _shown(said, said["figure"]) if said else ""
+
+
+GREEDY_COLUMNS: Final = (
+    Column("model", 40, lambda r: r["model"], of="ingredient"),
+    Column("alone", 24, lambda r: _shown(r["alone"], r["figure"]), right=True, of="ingredient"),
+    Column("soup with it", 24, lambda r: _shown(r["soup"], r["figure"]), right=True, of="ingredient"),
+    Column("taken", 5, lambda r: "yes" if r["taken"] else "no", of="ingredient"),
+    Column("soup", 40, lambda r: " + ".join(term["model"] for term in r["terms"]), of="soup"),
+    Column("figure", 8, lambda r: r["figure"], of="soup"),
+    Column("n", 7, lambda r: f"{r['n']:,}", right=True, of="soup"),
+    Column("value", 24, lambda r: _shown(r["soup"], r["figure"]), right=True, of="soup"),
+)
+WISE_COLUMNS: Final = (
+    Column("alpha", 6, lambda r: f"{r['alpha']:g}", right=True),
+    Column("target", 24, lambda r: _point(r.get("target")), right=True, of="point"),
+    Column("others", 24, lambda r: _point(r.get("others")), right=True, of="point", optional=True),
+    Column("", 10, lambda r: "suggested" if r["suggested"] else "", of="point"),
+    Column("soup", 60, lambda r: " + ".join(f"{t['coefficient']:g} {t['model']}" for t in r["terms"]), of="soup"),
+)

@@ -12,7 +12,6 @@ import numpy as np
 from clipkit.errors import ClipkitError, RecordError
 from clipkit.evaluation import plots
 from clipkit.evaluation.bootstrap import Doubt
-from clipkit.evaluation.tables import interval_of, value_of
 from clipkit.features.embedder import short_side
 from clipkit.images.decode import decode
 from clipkit.images.opener import Opener
@@ -33,7 +32,6 @@ from clipkit.stream.sources import Source
 from clipkit.stream.sources.by_split import SourcesBySplit
 from clipkit.stream.spool import Rows
 from clipkit.stream.stage import Drop, Outcome, Row
-from clipkit.stream.table import Column
 from clipkit.stream.whole import WholeStage
 from clipkit.text.labels import Labels
 
@@ -165,7 +163,8 @@ class _Souping(WholeStage):
         else:
             hint = "--rejects FILE has what failed"
         if left and not lost:
-            hint = "nothing is chosen on images for test, or trained on, unless --split names them"
+            hint = "nothing is chosen on images for test, or trained on, unless --split names them: "
+            hint += " or ".join(f"--split {name}" for name in [*sorted(self._left), ALL])
         named = " ".join([f"--{role}", *self.runtime.get("named", {}).get(role, ())])
         told = f": {', '.join(left + lost)}" if left or lost else ""
         return ClipkitError(f"{named}: no image can be measured on{told}", hint)
@@ -196,8 +195,17 @@ class _Souping(WholeStage):
             del made[name]
         self._records.append(made)
 
+    def _doubt(self, better: str, gain: dict[str, float], held: HeldOut) -> None:
+        """Say it of a gain that may be none."""
+        if gain.get("low", 0) <= 0:
+            self._heard.append(f"{better} by {_points(gain)} on {len(held):,} images: that may be chance")
+
     def summary(self) -> Iterator[Record]:
         yield from map(Record, self._records)
+
+    @property
+    def results(self) -> list[str]:
+        return [f"the soup is in {self._records[-1]['out']}"] if self._records and self.runtime.get("out") else []
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -256,11 +264,8 @@ class GreedySoup(_Souping):
         }
         terms = self._terms([one.number for one in taken])
         self._finish(terms, self.candidates.states[best.number], said, "tried")
-        if len(taken) > 1 and said["gain"].get("low", 0) <= 0:
-            by = _points(said["gain"])
-            self._heard.append(
-                f"better than {said['best']['model']} by {by} on {len(held):,} images: that may be chance"
-            )
+        if len(taken) > 1:
+            self._doubt(f"better than {said['best']['model']}", said["gain"], held)
 
     def _terms(self, numbers: Sequence[int]) -> Terms:
         """The mean of some models, by their numbers: the uniform soup, whatever the order they were added in."""
@@ -306,6 +311,9 @@ class WiseSoup(_Souping):
         self._finish(wise_terms(states, chosen.alpha), states[0], said, "curve")
         if self.config["alpha"] is None and chosen.alpha in (0, 1):
             self._heard.append(f"alpha {chosen.alpha:g} is suggested: {self.names[int(chosen.alpha)]} itself")
+        gain = said["over_base"][TARGET]
+        if self.config["alpha"] is None and gain["value"] > 0:
+            self._doubt(f"alpha {chosen.alpha:g} is better than {self.names[0]} on the target", gain, sets[0])
         if path := self.runtime.get("plot"):
             plots.draw(self._drawn(sets), path)
 
@@ -331,7 +339,7 @@ class WiseSoup(_Souping):
         if not self._records:
             return []
         made = self._records[-1]
-        told = [f"suggested: alpha {made['suggested']:g}, the best mean of what is measured"]
+        told = [*super().results, f"suggested: alpha {made['suggested']:g}, the best mean of what is measured"]
         if "frugal" in made:
             told.append(f"the largest alpha that loses at most {100 * LOSS:g} point on the others: {made['frugal']:g}")
         return told
@@ -359,38 +367,7 @@ def _told_apart(names: Sequence[str]) -> list[str]:
     return made
 
 
-def _shown(said: dict[str, Any] | None, figure: str) -> str:
-    """A figure with its interval, for people."""
-    if not said:
-        return ""
-    between = interval_of(figure, said)
-    return value_of(figure, said["value"]) + (f" ({between})" if between else "")
-
-
 def _points(said: dict[str, float]) -> str:
     """A difference of figures with its interval, in per cent points."""
     between = f" ({100 * said['low']:.1f} to {100 * said['high']:.1f})" if "low" in said else ""
     return f"{100 * said['value']:.1f} points{between}"
-
-
-def _point(said: dict[str, Any] | None) -> str:
-    return _shown(said, said["figure"]) if said else ""
-
-
-GREEDY_COLUMNS: Final = (
-    Column("model", 40, lambda r: r["model"], of="ingredient"),
-    Column("alone", 24, lambda r: _shown(r["alone"], r["figure"]), right=True, of="ingredient"),
-    Column("soup with it", 24, lambda r: _shown(r["soup"], r["figure"]), right=True, of="ingredient"),
-    Column("taken", 5, lambda r: "yes" if r["taken"] else "no", of="ingredient"),
-    Column("soup", 40, lambda r: " + ".join(term["model"] for term in r["terms"]), of="soup"),
-    Column("figure", 8, lambda r: r["figure"], of="soup"),
-    Column("n", 7, lambda r: f"{r['n']:,}", right=True, of="soup"),
-    Column("value", 24, lambda r: _shown(r["soup"], r["figure"]), right=True, of="soup"),
-)
-WISE_COLUMNS: Final = (
-    Column("alpha", 6, lambda r: f"{r['alpha']:g}", right=True),
-    Column("target", 24, lambda r: _point(r.get(TARGET)), right=True, of="point"),
-    Column("others", 24, lambda r: _point(r.get(OTHERS)), right=True, of="point", optional=True),
-    Column("", 10, lambda r: "suggested" if r["suggested"] else "", of="point"),
-    Column("soup", 60, lambda r: " + ".join(f"{t['coefficient']:g} {t['model']}" for t in r["terms"]), of="soup"),
-)

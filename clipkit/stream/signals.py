@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -41,6 +43,22 @@ class Signals:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopping(tell: Callable[[str], object], out: str | None) -> Iterator[None]:
+    """While it is entered, signals are as in `Signals`; where one ends it, `tell` gets a line of what became of OUT.
+
+    out: the folder that is made within; None where there is none.
+    """
+    with Signals() as signals:
+        try:
+            yield
+        except BaseException as error:
+            if signals.fired or isinstance(error, KeyboardInterrupt | Terminated):
+                made = out is not None and os.path.isdir(out) and os.listdir(out)
+                tell(f"stopped; {f'{out} is written' if made else 'nothing was written'}")
+            raise
 
 
 class Patience:

@@ -100,7 +100,8 @@ def test_a_signal_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None
         time.sleep(0.01)
     run.send_signal(number)
     out, err = run.communicate(timeout=60)
-    assert (run.returncode, out, err) == (128 + number, b"", b"")
+    assert (run.returncode, out) == (128 + number, b"")
+    assert err == b"clipkit export: stopped; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,10 +130,11 @@ def test_an_adapter_on_features_is_for_a_head(in_process: InProcess, tmp_path: P
         (["--tower", "both"], "--tower"),
         (["--opset", "0"], "0 is not in the range"),
         (["--adapter", "nowhere"], "nowhere"),
+        (["-o", "-"], "-o names a folder"),
     ],
 )
 def test_what_is_refused(args: list[str], said: str, in_process: InProcess, tmp_path: Path) -> None:
-    done = in_process("export", *args, "-o", "out")
+    done = in_process("export", "-o", "out", *args)
     assert done.code in (1, 2) and done.stdout == ""
     first, *rest = done.stderr.splitlines()
     assert first.startswith("clipkit export: ") and said in first

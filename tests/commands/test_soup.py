@@ -141,7 +141,12 @@ def test_nothing_learned_is_nothing_changed(
             1,
             "ln_final.bias of the mixture is not finite",
         ),
-        (("task", "{0}", "--analogy", "{1}", "{2}", "-o", "out"), 2, ""),
+        (
+            ("task", "{0}", "--analogy", "{1}", "{2}", "-o", "out"),
+            2,
+            "--analogy takes three models, and 2 came before -o",
+        ),
+        (("uniform", "{0}", "-o", "-"), 2, "-o names a folder"),
     ],
 )
 def test_what_is_refused_leaves_nothing(
@@ -204,7 +209,8 @@ def test_a_stop_leaves_nothing(
 
     monkeypatch.setattr(mixing, "_rounded", stopped)
     done = in_process("soup", *(arg.format(*models) for arg in args), "-o", "out")
-    assert (done.code, done.stdout, done.stderr, seen) == (code, "", "", [".out."])
+    said = f"clipkit soup {args[0]}: stopped; nothing was written\n"
+    assert (done.code, done.stdout, done.stderr, seen) == (code, "", said, [".out."])
     assert not list(tmp_path.iterdir())
 
 

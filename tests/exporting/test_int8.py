@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +19,8 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from clipkit.errors import ClipkitError
-from clipkit.exporting.quantising import activations, layers, weights
+from clipkit.exporting.base import Wish
+from clipkit.exporting.quantising import activations, layers, run, weights
 from clipkit.exporting.samples import Samples
 from clipkit.exporting.source import Source
 from clipkit.models.load import load
@@ -123,6 +126,8 @@ def test_an_exported_folder_is_quantised_without_torch(exported: Callable[[str],
     code = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from clipkit.exporting.base import Job, Wish
 from clipkit.exporting.samples import carried
 from clipkit.exporting.source import Source
@@ -215,3 +220,19 @@ def test_a_weight_that_is_read_transposed_passes_the_quantisers(
     onnx.save(make_graph(path, tmp_path), str(tmp_path / "q.onnx"))
     (found,) = open_session(tmp_path / "q.onnx", 1).run(["y"], {"x": X})
     np.testing.assert_allclose(found, X @ weight.T, atol=0.03 * np.abs(X @ weight.T).max())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_outliers_are_told_where_activations_are_rounded(
+    mode: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """outliers.json is written in any case."""
+    row = {"tower": "image", "layer": "fc", "max": 90.0, "std": 1.0, "steps": 1.4, "kurtosis": 9.0}
+    monkeypatch.setattr(run, "_outliers", lambda job, tower: [{**row, "outliers": 2, "channels": 1}])
+    monkeypatch.setattr(run, "_quantised", lambda job, tower: tmp_path / "none.onnx")
+    monkeypatch.setattr(run, "_neighbours", lambda job, tower, path: 0.0)
+    told: list[str] = []
+    job: Any = SimpleNamespace(wish=Wish(towers=("image",), int8=mode), folder=tmp_path, tell=told.append)
+    run.quantise(job)
+    assert (tmp_path / "outliers.json").is_file()
+    assert ["image: fc is what 8-bit activations hurt most" in line for line in told] == [True] * (mode != "weights")

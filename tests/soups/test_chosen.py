@@ -14,6 +14,7 @@ from clipkit.models.load import load
 from clipkit.models.open_clip import OpenClipEncoder
 from clipkit.soups.candidates import Candidates
 from clipkit.soups.mixing import Terms
+from clipkit.stages.soup import GreedySoup
 from tests.conftest import InProcess
 from tests.soups import pictures
 
@@ -100,7 +101,7 @@ def test_equal_models_add_nothing_and_one_model_is_its_own_soup(
     assert tried[0]["alone"] == tried[1]["alone"] == tried[1]["soup"]
     (_, alone) = said(in_process, "soup", "greedy", models[0], "--val", labelled, "-o", tmp_path / "one")
     swept = in_process("soup", "wise", models[0], models[0], "--target", labelled, "--sweep", "2")
-    assert "alpha 0 is suggested: seed-0 itself" in swept.stderr
+    assert "alpha 0 is suggested: seed-0 itself" in swept.stderr and "chance" not in swept.stderr
     assert soup["weights"] == alone["weights"] == soup["terms"][0]["weights"]
     assert load(f"{tmp_path}/one/").identity.digest == load(models[0]).identity.digest
 
@@ -261,4 +262,47 @@ def test_ctrl_c_while_it_measures_leaves_nothing(
     done = in_process("soup", "wise", *models[:2], "--target", labelled, "--sweep", "2", "-o", "soup")
     assert (done.code, done.stdout) == (130, "")
     assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "clipkit soup wise: stopped; nothing was written"
     assert [path.name for path in tmp_path.iterdir()] == ["labelled.jsonl"]
+
+
+def test_images_of_another_split_are_named_as_they_can_be_had(
+    in_process: InProcess, tmp_path: Path, models: list[str], records: list[dict[str, Any]], labelled: Path
+) -> None:
+    others = pictures.write(tmp_path / "coco.jsonl", [{**one, "split": "val2017"} for one in records])
+    done = in_process("soup", "wise", *models[:2], "--target", labelled, "--others", others)
+    assert done.code == 1 and f"{len(records)} of the split val2017" in done.stderr
+    assert done.stderr.endswith("unless --split names them: --split val2017 or --split all\n")
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        ({"value": 0.03, "low": -0.01, "high": 0.07}, "by 3.0 points (-1.0 to 7.0) on 24 images: that may be chance"),
+        ({"value": 0.03, "low": 0.0, "high": 0.07}, "by 3.0 points (0.0 to 7.0) on 24 images: that may be chance"),
+        ({"value": 0.03, "low": 0.01, "high": 0.07}, None),
+        ({"value": 0.0, "low": 0.0, "high": 0.0}, None),
+    ],
+)
+def test_a_suggested_alpha_may_be_chance(
+    gain: dict[str, float],
+    said: str | None,
+    in_process: InProcess,
+    models: list[str],
+    labelled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clipkit.stages.soup._over", lambda point, other: {"target": gain})
+    done = in_process("soup", "wise", *models[:2], "--target", labelled, "--sweep", "1")
+    assert done.code == 0
+    assert ("is better than seed-0 on the target" in done.stderr) == (said is not None)
+    assert (said or "suggested") in done.stderr + done.stdout
+    chosen = in_process("soup", "wise", *models[:2], "--target", labelled, "--sweep", "1", "--alpha", "1")
+    assert "chance" not in chosen.stderr, "nobody was advised"
+
+
+def test_who_looks_on_is_told_where_the_soup_is() -> None:
+    stage = GreedySoup({"models": ["a"]}, {"out": "made/"})
+    assert stage.results == []
+    stage._records = [{"kind": "soup", "out": "made"}]
+    assert stage.results == ["the soup is in made"]

@@ -36,7 +36,8 @@ def quantise(job: Job) -> tuple[dict[Tower, Path], Written]:
     rows = [row for tower in job.wish.towers for row in _outliers(job, tower)]
     rows.sort(key=outliers.worst_first)
     (job.folder / REPORT).write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _say(job, rows[0])
+    if job.wish.int8 != "weights":  # else nothing is rounded by such a range
+        _say(job, rows[0])
     made = {tower: _quantised(job, tower) for tower in job.wish.towers}
     facts = {
         "int8": job.wish.int8,
@@ -102,6 +103,6 @@ def _say(job: Job, worst: dict[str, Any]) -> None:
         f"(kurtosis {worst['kurtosis']:.3g}; {worst['outliers']:,} values in {worst['channels']:,} channels "
         f"beyond {outliers.SIGMAS:g} deviations)"
     )
-    if job.wish.int8 != "weights" and steps < outliers.FEW_STEPS:
+    if steps < outliers.FEW_STEPS:
         line += "; --int8 alone rounds no activations by such a range"
     job.tell(line)
