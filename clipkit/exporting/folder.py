@@ -49,6 +49,7 @@ def write_manifest(job: Job, written: Written, runtime: str) -> None:
         "precision": written.precision,
         "row_independent": written.row_independent,
         "files": files,
+        "bytes": {name: (folder / name).stat().st_size for name in files},
         **written.more,
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -55,7 +55,8 @@ class ImageFeatures:
 
 
 class Embedder:
-    """Images and texts to features, through the cache. Warm equals cold, bit for bit.
+    """Images and texts to features, through the cache. Warm equals cold, bit for bit: a tower that the model lacks is
+    refused before anything is looked up.
 
     Its methods may be called from several threads; `encode` and `encode_texts` by as many as `Encoder.lanes` allows.
     """
@@ -127,6 +128,7 @@ class Embedder:
 
         For worker threads. Raises RecordError for an image that is missing, broken or refused.
         """
+        self.encoder.require("image")
         data = self.opener.read(reference)
         content, widths, space = self._content(data), self._widths(backbone), self.encoder.space
         keys = {output: image_key(content, space, output, "plain", self._decode_mode) for output in widths}
@@ -148,6 +150,7 @@ class Embedder:
         exactly already; it is taken unless the model's is to be decoded at reduced scale, so that nothing hangs on
         whether somebody else needed it. For worker threads. Raises RecordError.
         """
+        self.encoder.require("image")
         content, space, widths = self._content(data), self.encoder.space, self._widths(backbone)
         keys = {
             view.key: {out: image_key(content, space, out, view.key, self._decode_mode) for out in widths}
@@ -195,6 +198,7 @@ class Embedder:
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit features f32 [n, d] of texts, through the cache; texts that the model cuts are counted in `notices`."""
+        self.encoder.require("text")
         self._count_cut(texts)
         space = self.encoder.space
         keys = [text_key(text, space) for text in texts]

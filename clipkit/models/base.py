@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from clipkit.errors import ClipkitError
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -67,6 +69,7 @@ class Encoder:
     """
 
     backend: str = ""  # "lite", "open_clip", or what runs an exported model: "onnx", ...
+    towers: tuple[str, ...] = ("image", "text")  # which of them it has
 
     identity: Identity
     logit_scale: float  # already exponentiated: logits = logit_scale * image . text + (logit_bias or 0)
@@ -85,6 +88,18 @@ class Encoder:
     def space(self) -> str:
         """What besides the input decides an output's last bit: part of every cache key. Backends add the library."""
         return f"{self.identity.digest}/{self.backend}/{self.device.split(':')[0]}/{self.precision}"
+
+    def require(self, tower: Literal["image", "text"]) -> None:
+        """Raise ClipkitError where the model lacks a tower: whoever looks up features asks first."""
+        if tower not in self.towers:
+            asked = "texts" if tower == "text" else "pictures"
+            said = f"{self.place} holds the {self.towers[0]} tower alone: it has no features of {asked}"
+            raise ClipkitError(said, "export the model without --tower")
+
+    @property
+    def place(self) -> str:
+        """What it is called where it is at fault: its name, or the folder that it lies in."""
+        return self.identity.name
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """An upright RGB image to one model input, f32 [3, h, w] (or whatever `encode_images` stacks)."""

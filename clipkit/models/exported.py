@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -62,14 +62,19 @@ class Towers(Protocol):
 def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     """An encoder from an exported folder. threads: that one call may use.
 
-    A tower's files are compared with their sha256 when it is first asked for something: 0.4 s for 600 MB, which who
-    only wants pictures, or finds all features in the cache, need not wait for. The other files are compared here.
+    That all files are there, and as long as they were, is looked at here. A tower's are compared with their sha256 when
+    it first computes something: 0.4 s for 600 MB, which who only wants pictures, or finds all features in the cache,
+    need not wait for. The other files are compared here.
     Raises ClipkitError for a newer format, an unknown runtime, a file that is missing or not the one that was exported.
     """
     manifest = read_manifest(folder)
     for name in manifest["files"]:
         if not _is_inside(name) or not (folder / name).is_file():
             raise ClipkitError(f"{folder} lacks the file {name}", "export the model again, or copy it whole")
+    for name, expected in manifest.get("bytes", {}).items():
+        if name in manifest["files"] and (found := (folder / name).stat().st_size) != expected:
+            said = f"{folder / name} is not the file that was exported ({found:,} bytes, it had {expected:,})"
+            raise ClipkitError(said, "copy it again")
     _check_files(folder, {name: sha for name, sha in manifest["files"].items() if not _tower_of(name)})
     runtime = runtime_of(manifest)
     if runtime not in RUNTIMES:
@@ -153,7 +158,7 @@ class ExportedEncoder(Encoder):
         self.precision = manifest["precision"]
         self.backbone_dim = manifest.get("backbone_dim")
         self.few_shot_space = manifest.get("few_shot_space", "joint")
-        self.towers: tuple[str, ...] = towers_of(manifest)
+        self.towers = towers_of(manifest)
         self.raw = manifest.get("pixels", "normalised") == "raw"
         self._at_once = self.batch_size if manifest["row_independent"] and not self.raw else 1
         self._folder, self._networks = folder, towers
@@ -168,6 +173,10 @@ class ExportedEncoder(Encoder):
     @property
     def space(self) -> str:
         return f"{super().space}/{self._networks.space}"
+
+    @property
+    def place(self) -> str:
+        return str(self._folder)
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         from clipkit.images import transform
@@ -186,28 +195,26 @@ class ExportedEncoder(Encoder):
     def encode_images(
         self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        self._require("image")
+        self._whole("image")
         names = ["joint", "backbone"] if backbone and self.backbone_dim else ["joint"]
         outputs = self._rows(batch, len(names), lambda part: self._networks.image(part, names))
         return _unit(outputs[0]), outputs[1].astype(np.float32) if len(names) > 1 else None
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        self._require("text")
+        self._whole("text")
         tokens = self._tokenizer(texts)
         return _unit(self._rows(tokens, 1, lambda part: [self._networks.text(part)])[0])
 
     def count_tokens(self, texts: list[str]) -> list[int]:
-        self._require("text")
+        self.require("text")
         return [self._tokenizer.count(text) for text in texts]
 
     def close(self) -> None:
         del self._networks
 
-    def _require(self, tower: str) -> None:
-        if tower not in self.towers:
-            asked = "texts" if tower == "text" else "pictures"
-            said = f"{self._folder} holds the {self.towers[0]} tower alone: it has no features of {asked}"
-            raise ClipkitError(said, "export the model without --tower")
+    def _whole(self, tower: Literal["image", "text"]) -> None:
+        """Raise ClipkitError unless the tower is there, and as it was exported."""
+        self.require(tower)
         self._checked[tower]()
 
     def _rows(

@@ -19,6 +19,7 @@ _OPTIONAL: Final = (
     "few_shot_space",
     "towers",
     "runtime",
+    "bytes",
 )
 
 
@@ -99,6 +100,10 @@ _RULES: Final[dict[str, Rule]] = {
     "files": (
         "an object of texts",
         lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
+    ),
+    "bytes": (
+        "an object of whole numbers",
+        lambda value: isinstance(value, dict) and all(type(size) is int for size in value.values()),
     ),
 }
 _TOKENIZER: Final[dict[str, Rule]] = {

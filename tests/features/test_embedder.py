@@ -245,6 +245,30 @@ def test_a_row_of_another_width_is_a_miss(photos: Path, tmp_path: Path) -> None:
     embedder.close()
 
 
+@pytest.mark.parametrize(("tower", "lacking"), [("image", "texts"), ("text", "pictures")])
+def test_what_a_model_lacks_is_not_found_in_the_cache(
+    tower: str, lacking: str, photos: Path, tmp_path: Path, opened: list[Embedder]
+) -> None:
+    """An export of one tower has the identity of the whole model, whose features are there."""
+    from clipkit.features.views import PLAIN
+
+    known = lite(photos, tmp_path, opened)
+    known.encode([known.prepare_image("0.jpg")])
+    known.encode_texts(["a cat"])
+    known.close()
+    half = lite(photos, tmp_path, opened)
+    half.encoder.towers = (tower,)
+    asked: list[Any] = [lambda: half.encode_texts(["a cat"])]
+    if tower == "text":
+        asked = [
+            lambda: half.prepare_image("0.jpg"),
+            lambda: half.prepare_views((photos / "0.jpg").read_bytes(), {"plain": PLAIN}),
+        ]
+    for ask in asked:
+        with pytest.raises(ClipkitError, match=f"holds the {tower} tower alone: it has no features of {lacking}"):
+            ask()
+
+
 def test_a_model_without_a_backbone_says_so(photos: Path) -> None:
     with pytest.raises(ClipkitError, match="mean has no backbone features"):
         mean(photos, Cache.open(None, 0), Mean()).prepare_image("0.jpg", backbone=True)

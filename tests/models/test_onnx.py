@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
+import os
 import shutil
 import subprocess
 import sys
@@ -60,9 +61,12 @@ def manifest(folder: Path, **changes: Any) -> None:
 
 def listed_anew(folder: Path, **changes: Any) -> None:
     """The manifest over the files that are there now."""
-    files = json.loads((folder / "clipkit.json").read_text())["files"]
+    files = {name: (folder / name).read_bytes() for name in json.loads((folder / "clipkit.json").read_text())["files"]}
     manifest(
-        folder, files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}, **changes
+        folder,
+        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        bytes={name: len(content) for name, content in files.items()},
+        **changes,
     )
 
 
@@ -192,6 +196,24 @@ def test_a_changed_tower_is_found_when_it_is_asked_for_something(folder: Path, n
     calls[({*calls} - {name}).pop()]()
 
 
+@pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json"])
+def test_a_file_cut_short_is_found_at_once(name: str, folder: Path) -> None:
+    """Features from the cache would hide it: the network is not asked for those."""
+    size = (folder / name).stat().st_size
+    os.truncate(folder / name, size - 1)
+    assert f"{name} is not the file that was exported ({size - 1:,} bytes, it had {size:,})" in error(folder).message
+
+
+def test_a_folder_of_before_sizes_were_written(folder: Path) -> None:
+    described = json.loads((folder / "clipkit.json").read_text())
+    del described["bytes"]
+    (folder / "clipkit.json").write_text(json.dumps(described))
+    os.truncate(folder / "image.onnx", 1000)
+    model = load(str(folder))
+    with pytest.raises(ClipkitError, match=r"image.onnx .*sha256 differs"):
+        model.encode_images(random_pixels(model, 1))
+
+
 def test_a_changed_tokenizer(folder: Path) -> None:
     spoil(folder / "tokenizer.json")
     assert "tokenizer.json is not the file that was exported" in error(folder).message
@@ -210,13 +232,14 @@ MAY_BE = {  # of these, what is right somewhere: a field -> values
     "runtime": {"../x", "nul\0"},
     "precision": {"../x", "nul\0"},
     "row_independent": {"True"},
+    "bytes": {"{}", "{'a': 1}"},
 }
 
 
 def fields(described: dict[str, Any], before: str = "") -> Iterator[str]:
     for name, value in described.items():
         yield before + name
-        if isinstance(value, dict) and name != "files":
+        if isinstance(value, dict) and name not in ("files", "bytes"):
             yield from fields(value, f"{before}{name}.")
 
 
