@@ -126,12 +126,14 @@ def features(tower, rows):
 
 def pixels(manifest: Mapping[str, Any]) -> str:
     """Lines that make `pixels`, what the image network takes, of the photo `sys.argv[1]`."""
-    opened = 'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")\n'
+    opened = 'if not Path(sys.argv[1]).is_file():\n    sys.exit(f"there is no file {sys.argv[1]}")\n'
+    opened += 'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")\n'
     if manifest["pixels"] == "raw":
         return f"{opened}pixels = np.asarray(image)[None]  # of any size: the network resizes and normalises them\n"
     described = manifest["preprocess"]
     mean, std = tuple(described["mean"]), tuple(described["std"])
-    return f"""{opened}{_resized(described)}mean, std = np.float32({mean}), np.float32({std})
+    return f"""{opened}# Clipkit decodes large JPEGs reduced, unless --exact-decode: the 5th digit differs.
+{_resized(described)}mean, std = np.float32({mean}), np.float32({std})
 pixels = ((np.asarray(image, np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -380,9 +381,13 @@ def test_the_folder_runs_without_clipkit(raw: bool, make: Maker, photo: Path, tm
     text = classifier(encoder, Labels(tuple(manifest["classes"])), encoder.default_templates)
     logits = encoder.logit_scale * (joint @ text.T)[0]
     shares = np.exp(logits) / np.exp(logits).sum()
-    label, _, probability = said.stdout.rstrip("\n").rpartition("\t")
-    assert label == manifest["classes"][shares.argmax()]
-    assert float(probability) == pytest.approx(shares.max(), abs=2e-2 if raw else NEAR)
+    told = dict(re.findall(r"^([^\t]+)\t(0\.\d{6})$", said.stdout, flags=re.MULTILINE))
+    assert list(told) == [manifest["classes"][number] for number in np.argsort(-shares)]
+    assert [float(value) for value in told.values()] == pytest.approx(sorted(shares)[::-1], abs=2e-2 if raw else NEAR)
+    for given, answer in (([], "    python run.py photo.jpg\n\n"), (["no.jpg"], "there is no file no.jpg\n")):
+        refused = subprocess.run([sys.executable, "-I", folder / "run.py", *given], capture_output=True, text=True)
+        assert refused.returncode == 1 and refused.stdout == "" and refused.stderr.endswith(answer)
+        assert "Traceback" not in refused.stderr
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ FORMAT = 1
 KIND = "head"
 GRAPH, LABELS, SCRIPT = "head.onnx", "labels.txt", "run.py"
 _SCRIPT = '''\
-"""What is on a photo, without clipkit: the likeliest label and its probability.
+"""What is on a photo, without clipkit: every label and its probability, the likeliest first.
 
     pip install numpy pillow onnxruntime
     python run.py photo.jpg
@@ -36,11 +36,14 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 here = Path(__file__).resolve().parent
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 classes = json.loads((here / "clipkit.json").read_text(encoding="utf-8"))["classes"]
 {pixels}
 network = onnxruntime.InferenceSession(here / "head.onnx", providers=["CPUExecutionProvider"])
 probabilities = network.run(["probabilities"], {{"pixels": pixels}})[0][0]
-print(classes[probabilities.argmax()], f"{{probabilities.max():.6f}}", sep="\\t")
+for number in np.argsort(-probabilities, kind="stable"):
+    print(classes[number], f"{{probabilities[number]:.6f}}", sep="\\t")
 '''
 
 
