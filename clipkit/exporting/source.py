@@ -106,7 +106,7 @@ class Source:
     def _open_clip(self) -> Any:
         encoder: Encoder = self.encoder
         if encoder.backend != "open_clip":
-            raise ClipkitError(
+            raise UsageError(
                 f"{encoder.identity.name} is no model of open_clip, of which this target is made",
                 "onnx, fp16, openvino and head take it",
             )
@@ -129,17 +129,17 @@ class Source:
             return image_graph(path)
         if backend == "onnx":
             return self._copied(tower, path)
-        raise ClipkitError(f"an export for {backend} cannot be exported again", "name the model that it was made of")
+        raise UsageError(f"an export for {backend} cannot be exported again", "name the model that it was made of")
 
     def _copied(self, tower: Tower, path: Path) -> Path:
         assert self._named is not None
         folder = parse(self._named).path
         encoder: Any = self.encoder
         if encoder.precision != "f32" or encoder.raw:
-            raise ClipkitError(f"{self._named} is {encoder.precision}: only plain f32 exports can be exported again")
+            raise UsageError(f"{self._named} is {encoder.precision}: only plain f32 exports can be exported again")
         if tower not in encoder.towers:
             held = encoder.towers[0]
-            raise ClipkitError(f"{self._named} holds the {held} tower alone", f"add --tower {held}")
+            raise UsageError(f"{self._named} holds the {held} tower alone", f"add --tower {held}")
         graph = folder / f"{tower}.onnx"
         files.ship(graph, path, external=files.data_file(graph).exists())
         return path

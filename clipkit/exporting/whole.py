@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipkit.errors import ClipkitError, UsageError
+from clipkit.errors import UsageError
 from clipkit.exporting.base import TOWERS, Job, Target
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ class WholeModel(Target):
     def encoder(self, job: Job) -> OpenClipEncoder:
         """The model to write, an adapter's weights merged into it.
 
-        Raises ClipkitError where it is none of open_clip, or the adapter is not one of weights.
+        Raises UsageError where it is none of open_clip, or the adapter is not one of weights.
         """
         from clipkit.models.open_clip import OpenClipEncoder
 
         encoder, saved = job.source.encoder, job.source.saved
         if not isinstance(encoder, OpenClipEncoder):
-            raise ClipkitError(
+            raise UsageError(
                 f"{encoder.identity.name} is no model of open_clip, and this target holds the weights of one",
                 "name the model that it was made of; lite and exports ship as onnx",
             )
         if saved is not None and not saved.adapter.changes_weights():
-            raise ClipkitError(
+            raise UsageError(
                 f"{saved.adapter.name} works on features: it has no place in the weights of a model",
                 "--to head ships it with the image tower",
             )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,11 +90,11 @@ class Encoder:
         return f"{self.identity.digest}/{self.backend}/{self.device.split(':')[0]}/{self.precision}"
 
     def require(self, tower: Literal["image", "text"]) -> None:
-        """Raise ClipkitError where the model lacks a tower: whoever looks up features asks first."""
+        """Raise UsageError where the model lacks a tower: whoever looks up features asks first."""
         if tower not in self.towers:
             asked = "texts" if tower == "text" else "pictures"
             said = f"{self.place} holds the {self.towers[0]} tower alone: it has no features of {asked}"
-            raise ClipkitError(said, "export the model without --tower")
+            raise UsageError(said, "export the model without --tower")
 
     @property
     def place(self) -> str:

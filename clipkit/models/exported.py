@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, UsageError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
 from clipkit.models.identity import file_sha256
@@ -65,7 +65,8 @@ def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     That all files are there, and as long as they were, is looked at here. A tower's are compared with their sha256 when
     it first computes something: 0.4 s for 600 MB, which who only wants pictures, or finds all features in the cache,
     need not wait for. The other files are compared here.
-    Raises ClipkitError for a newer format, an unknown runtime, a file that is missing or not the one that was exported.
+    Raises UsageError for a head, ClipkitError for a newer format, an unknown runtime, a file that is missing or not the
+    one that was exported.
     """
     manifest = read_manifest(folder)
     for name in manifest["files"]:
@@ -93,7 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ClipkitError(f"cannot read {path}: {error}") from None
     if isinstance(manifest, dict) and manifest.get("kind") == "head":
         said = f"{folder} is a head, a classifier with labels of its own: it gives no features"
-        raise ClipkitError(said, f"run it: python {folder / 'run.py'} PHOTO")
+        raise UsageError(said, f"run it: python {folder / 'run.py'} PHOTO")
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise ClipkitError(f"{path} does not describe a model", "expected what `clipkit export` writes")
     if manifest.get("format") != FORMAT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from clipkit.completion import candidates
 from clipkit.exporting import shown
+from clipkit.exporting.base import Wish
+from clipkit.exporting.running import Export, export
+from clipkit.exporting.samples import Samples
 from tests.cli.plugin import install
 from tests.conftest import InProcess, Runner
 from tests.fitted import pictures, saved
@@ -206,3 +211,43 @@ def test_a_heads_table_speaks_of_probabilities(capsys: pytest.CaptureFixture[str
 def test_targets_are_offered() -> None:
     offered = dict(candidates(["export", "--to", "tor"]))
     assert list(offered) == ["torch.export"] and offered["torch.export"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["zeroshot", "photo.png", "--labels", "cats,dogs", "--model", "./sights/"],
+        ["export", "--model", "./sights/", "-o", "again"],
+        ["embed", "photo.png", "--model", "./answers/", "-o", "features"],
+        ["export", "--model", "./answers/", "-o", "again"],
+        ["soup", "uniform", "./sights/", "-o", "again"],
+        ["soup", "uniform", "./answers/", "-o", "again"],
+        ["soup", "uniform", "parts.adapter", "-o", "again"],
+    ],
+)
+def test_a_name_of_the_wrong_kind_is_a_matter_of_the_command_line(
+    args: list[str], in_process: InProcess, tmp_path: Path, wrong_kinds: Path
+) -> None:
+    for path in wrong_kinds.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    done = in_process(*args)
+    assert done.code == 2, done.stderr
+    assert "Traceback" not in done.stderr and "\nhint: " in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in wrong_kinds.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def wrong_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders that are something, and no whole model."""
+    folder = tmp_path_factory.mktemp("kinds")
+    saved("gda", pictures(tmp_path_factory.mktemp("given")), folder / "parts.adapter")
+    shutil.copy(pictures(tmp_path_factory.mktemp("photos"))[0], folder / "photo.png")
+    few = Samples([Image.open(folder / "photo.png").convert("RGB")] * 2, ["a cat", "a dog"], "few")
+    for name, target, wish in (
+        ("sights", "onnx", Wish(towers=("image",))),
+        ("answers", "head", Wish(labels="cats,dogs")),
+    ):
+        export(
+            Export(model="lite", target=target, wish=wish, out=str(folder / name), samples=lambda: few, isolate=False)
+        )
+    return folder

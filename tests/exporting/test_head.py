@@ -428,7 +428,7 @@ def test_a_head_is_no_model(make: Maker, tmp_path: Path, in_process: InProcess) 
         exported.load(tmp_path / "h")
     assert refused.value.hint == f"run it: python {tmp_path / 'h' / 'run.py'} PHOTO"
     done = in_process("zeroshot", ROOT / "samples" / "cat.jpg", "--labels", "a,b", "--model", tmp_path / "h")
-    assert done.code != 0 and done.stderr.startswith("clipkit zeroshot:") and "is a head" in done.stderr
+    assert done.code == 2 and done.stderr.startswith("clipkit zeroshot:") and "is a head" in done.stderr
 
 
 @pytest.mark.parametrize(

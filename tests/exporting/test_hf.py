@@ -346,7 +346,7 @@ def test_pixels_that_transformers_cannot_make(clip: Made) -> None:
 
 
 def test_lite_is_refused(make: Maker, tmp_path: Path) -> None:
-    with pytest.raises(ClipkitError, match="lite is no model of open_clip"):
+    with pytest.raises(UsageError, match="lite is no model of open_clip"):
         make("hf", "lite", tmp_path / "out")
 
 

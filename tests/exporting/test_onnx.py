@@ -240,7 +240,7 @@ def test_one_tower(
     pictures(1)[0].save(tmp_path / "photo.png")
     refused = in_process("zeroshot", tmp_path / "photo.png", "--labels", "cats,dogs", "--model", f"{folder}/")
     asked = "texts" if tower == "image" else "pictures"
-    assert refused.code == 1 and refused.stdout == ""
+    assert refused.code == 2 and refused.stdout == ""
     assert refused.stderr.splitlines()[0].endswith(f"holds the {tower} tower alone: it has no features of {asked}")
     assert len(refused.stderr.splitlines()) == 2
 

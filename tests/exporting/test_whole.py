@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import UsageError
 from clipkit.exporting.base import Wish
 from clipkit.methods import EXPORTERS
 from clipkit.methods.adapters import files
@@ -33,7 +33,7 @@ def test_an_adapters_weights_are_merged(make: Maker, trained: Trained, tmp_path:
 def test_an_adapter_of_features_has_no_place_in_weights(
     make: Maker, trained: Trained, tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(ClipkitError, match="coop works on features") as caught:
+    with pytest.raises(UsageError, match="coop works on features") as caught:
         make(name, trained.model, tmp_path / "out", adapter=str(trained.folder))
     assert "--to head" in str(caught.value.hint)
     assert not list((tmp_path / "out").iterdir())
