@@ -187,7 +187,12 @@ def _flag(wish: str) -> str:
 
 
 def _said(limits: Limits) -> str:
-    return f"least cosine {limits.cosine:g}, agreement {limits.agreement:g}"
+    return f"least cosine {exactly(limits.cosine)}, agreement {exactly(limits.agreement)}"
+
+
+def exactly(limit: float) -> str:
+    """A limit as it was given: 0.9999999 is not 1."""
+    return f"{limit:.15g}"
 
 
 def shape_of(tower: Tower, size: Sequence[int], context_length: int, rows: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from clipkit import __version__
 from clipkit.exporting import measuring
-from clipkit.exporting.base import TOWERS, Job, Limits, Target, Tower, Written
+from clipkit.exporting.base import TOWERS, Job, Limits, Target, Tower, Written, exactly
 from clipkit.exporting.measuring import Measured, Subject
 
 if TYPE_CHECKING:
@@ -62,13 +62,15 @@ def failures(report: Mapping[str, Any]) -> list[str]:
     """What is below its limit, in words that name the figure and the limit."""
     limits, found = report["limits"], report["figures"]
     told = [
-        f"the least cosine of {what} is {found[name]['cosine_min']:.8g}, below {limits['cosine']:g}"
+        f"the least cosine of {what} is {found[name]['cosine_min']:.8g}, below {exactly(limits['cosine'])}"
         for name, what in _ROWS.items()
         if name in found and not found[name]["cosine_min"] >= limits["cosine"]
     ]
     if "agreement" in found and not found["agreement"]["value"] >= limits["agreement"]:
         same = found["agreement"]
-        told.append(f"the agreement is {same['value']:.6g} of {same['n']} pictures, below {limits['agreement']:g}")
+        told.append(
+            f"the agreement is {same['value']:.6g} of {same['n']} pictures, below {exactly(limits['agreement'])}"
+        )
     logits = (name for name in ("logit_scale", "logit_bias") if name in found and not found[name]["same"])
     return told + [f"the {name.replace('_', ' ')} is {found[name]['new']}, not {found[name]['old']}" for name in logits]
 

@@ -189,6 +189,7 @@ def test_a_table_is_for_terminals(capsys: pytest.CaptureFixture[str], monkeypatc
     assert rows["cosine of pictures, least"][-2:] == ["0.999912", "0.999"]
     assert rows["same first answer (0.891 to 0.996)"][-2:] == ["0.9792", "0.95"]
     assert rows["weights, MB"][-3:] == ["352", "90", "0.26"]
+    assert "costs, measured on one core; what else the machine does shows in the times" in lines
     assert rows["one picture, ms"][-3:] == ["33.3", "20.1", "0.60"]
 
 

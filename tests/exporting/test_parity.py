@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from clipkit.exporting import parity
+from clipkit.exporting import parity, shown
 from clipkit.exporting.measuring import Measured
 from clipkit.exporting.parity import failures, figures, wilson
 
@@ -82,6 +83,19 @@ def test_another_answer_is_told() -> None:
     assert found["agreement"]["value"] == 0.5
     assert failures(report(found, -1.0)) == ["the agreement is 0.5 of 4 pictures, below 0.99"]
     assert failures(report(found, -1.0, 0.5)) == []
+
+
+def test_a_limit_is_told_as_it_was_given() -> None:
+    rows = unit(5, 8, 0)
+    found = figures(measured(rows, rows), measured(rows, rows))
+    found["image"]["cosine_min"] = 0.99999985
+    assert failures(report(found, 0.9999999)) == ["the least cosine of image features is 0.99999985, below 0.9999999"]
+    said = io.StringIO()
+    samples = {"name": "photos", "pictures": 5, "texts": 5}
+    shown.tables({**report(found, 0.9999999, 1.0), "samples": samples, "costs": {}}, said)
+    rows_of = {line.split("  ")[0]: line.split() for line in said.getvalue().splitlines() if line}
+    assert rows_of["cosine of pictures, least"][-2:] == ["0.99999985", "0.9999999"]
+    assert rows_of["same first answer (0.566 to 1.000)"][-1] == "1"
 
 
 @pytest.mark.parametrize(("right", "n"), [(48, 48), (47, 48), (0, 7), (1, 1), (130, 256)])
