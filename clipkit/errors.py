@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+from typing import Final
 
 
 class ExitCode(IntEnum):
@@ -70,3 +72,23 @@ class Terminated(BaseException):
 def first_line(error: BaseException) -> str:
     """What another library's error says, in a line: the first that isn't empty, else its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+FULL: Final = "no space left on the disk, or none for this user"
+_NUMBERS: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+# Python's words, those of libraries in Rust, and what C++'s streams say of anything that they cannot write.
+_SIGNS: Final = (
+    *(sign for number in _NUMBERS for sign in (f"[Errno {number}]", f"os error {number}", f"code: {number}")),
+    "iostream error",
+)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, is that of a full disk; libraries say so in many ways."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NUMBERS:
+            return True
+        if any(sign in str(error) for sign in _SIGNS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

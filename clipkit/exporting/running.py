@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,18 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any, Final
+from tempfile import gettempdir, mkdtemp
+from typing import Any
 
-from clipkit.errors import ClipkitError, UsageError
+from clipkit.errors import FULL, ClipkitError, UsageError, is_full
 from clipkit.exporting.base import Job, Target, Wish
 from clipkit.exporting.folder import REPORT, write_manifest, write_script
 from clipkit.exporting.samples import Samples, carried
 from clipkit.exporting.source import Source, scratch_folder
 from clipkit.models import hub_folder
 from clipkit.stream.signals import stopping
-
-_FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +66,11 @@ def export(asked: Export) -> dict[str, Any]:
     with stopping(asked.notify, asked.out), scratch_folder() as scratch:
         samples = asked.samples()
         calibration = asked.calibration() if asked.calibration else samples
+        asked.tell("loading the model")
+        source = Source(asked.model, asked.wish.adapter, Path(scratch), asked.wish.opset)
         with _beside(asked.out) as fresh:
-            return _make(asked, target, samples, calibration, fresh, Path(scratch))
+            job = Job(source, asked.wish, fresh, Path(scratch), lambda: calibration, asked.tell)
+            return _make(asked, target, samples, job)
 
 
 @contextmanager
@@ -85,10 +85,12 @@ def _beside(out: str) -> Iterator[Path]:
         yield fresh
         _settle(fresh)
         os.rename(fresh, place)  # onto an empty folder too
-    except OSError as error:
-        hub_folder.check_target(out)  # somebody filled it meanwhile
-        if error.errno in _FULL:
-            raise ClipkitError(f"{out} cannot be written: {os.strerror(error.errno).lower()}") from None
+    except Exception as error:  # each library that writes has words of its own for a full disk
+        if is_full(error):
+            hint = f"networks are made in {gettempdir()} (TMPDIR): there must be room there, too"
+            raise ClipkitError(f"{os.path.normpath(out)} cannot be written: {FULL}", hint) from None
+        if isinstance(error, OSError):
+            hub_folder.check_target(out)  # somebody filled it meanwhile
         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # gone by now where all went well
@@ -105,16 +107,11 @@ def _check_adapter(asked: Export, target: Target) -> None:
             raise UsageError(said, "clipkit export --to head makes one network of both")
 
 
-def _make(
-    asked: Export, target: Target, samples: Samples, calibration: Samples, fresh: Path, scratch: Path
-) -> dict[str, Any]:
+def _make(asked: Export, target: Target, samples: Samples, job: Job) -> dict[str, Any]:
     from clipkit.exporting import parity
 
-    asked.tell("loading the model")
-    source = Source(asked.model, asked.wish.adapter, scratch, asked.wish.opset)
-    if target.runtime and "text" in asked.wish.towers and source.encoder.backend == "open_clip":
-        source.require_tokenizer()  # making the networks takes a minute
-    job = Job(source, asked.wish, fresh, scratch, lambda: calibration, asked.tell)
+    if target.runtime and "text" in asked.wish.towers and job.source.encoder.backend == "open_clip":
+        job.source.require_tokenizer()  # making the networks takes a minute
     asked.tell(f"exporting the {' and the '.join(asked.wish.towers)} tower")
     written = target.write(job)
     if target.runtime:
@@ -123,7 +120,7 @@ def _make(
     report = parity.report(job, target, asked, samples, written)
     if said := parity.failures(report):
         raise NotTrue(report, said)
-    (fresh / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
 
 

@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from clipkit.errors import ClipkitError, UsageError
+from clipkit.errors import FULL, ClipkitError, UsageError, is_full
 from clipkit.models import listing
 from clipkit.models.base import Preprocess
 
 if TYPE_CHECKING:
     import torch
-
-# What safetensors makes of ENOSPC, EFBIG and EDQUOT, which it has no number for.
-_FULL: Final = ("os error 28", "os error 27", "os error 122", "code: 28", "code: 27", "code: 122")
 
 
 def check_target(folder: str | Path) -> None:
@@ -41,8 +38,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        full = any(sign in str(error) for sign in _FULL)
-        said = "no space left on the disk, or none for this user" if full else getattr(error, "strerror", None) or error
+        said = FULL if is_full(error) else getattr(error, "strerror", None) or error
         raise ClipkitError(f"{target.name} cannot be written: {said}") from None
 
 

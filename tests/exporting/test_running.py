@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -127,9 +128,7 @@ def test_another_scale_is_not_the_same_model(asked: Export, tmp_path: Path, monk
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "error", [ClipkitError("no"), RuntimeError("inside a library"), KeyboardInterrupt(), OSError(28, "No space left")]
-)
+@pytest.mark.parametrize("error", [ClipkitError("no"), RuntimeError("inside a library"), KeyboardInterrupt()])
 def test_what_fails_leaves_nothing(
     asked: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -139,9 +138,50 @@ def test_what_fails_leaves_nothing(
     monkeypatch.setattr(Toy, "on_write", staticmethod(fail))
     with pytest.raises((type(error), ClipkitError)) as caught:
         export(asked)
+    assert left(tmp_path) == [] and caught.value is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        Exception("File too large (os error 27)"),  # of tokenizers
+        RuntimeError("basic_ios::clear: iostream error"),  # of OpenVINO
+        ClipkitError("torch cannot export the text tower: [Errno 27] File too large"),
+    ],
+    ids=["Python", "Rust", "C++", "told by another"],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_full_disk_is_told_in_the_same_words_whoever_wrote(
+    asked: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, behind: bool
+) -> None:
+    def fail(job: Job) -> None:
+        if not behind:
+            raise error
+        try:
+            raise error
+        except Exception:
+            raise ClipkitError("it cannot be exported") from None
+
+    monkeypatch.setattr(Toy, "on_write", staticmethod(fail))
+    with pytest.raises(ClipkitError) as caught:
+        export(asked)
     assert left(tmp_path) == []
-    if isinstance(error, OSError):
-        assert caught.value.message.endswith("out cannot be written: no space left on device")  # type: ignore[union-attr]
+    assert caught.value.message == f"{tmp_path}/out cannot be written: no space left on the disk, or none for this user"
+    assert "TMPDIR" in str(caught.value.hint)
+
+
+def test_a_model_that_cannot_be_loaded_says_so_itself(
+    asked: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk that is full may be that of the hub's cache: then nothing of OUT is to be told."""
+
+    def download(*_: Any) -> None:
+        raise ClipkitError("cannot fetch it") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(running, "Source", download)
+    with pytest.raises(ClipkitError, match=r"^cannot fetch it$"):
+        export(asked)
 
 
 def test_scratch_goes_too(asked: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

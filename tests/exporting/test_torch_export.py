@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from clipkit import load
 from clipkit.errors import ClipkitError
 from clipkit.exporting.source import Source
+from clipkit.exporting.targets.torch_export import save
 from clipkit.models import torch_program
 from tests.conftest import InProcess
 from tests.exporting.conftest import Builder, Maker, pictures
@@ -194,3 +196,16 @@ def test_its_script_gives_the_same_answers(
     folder: Callable[[str], Path], source: Callable[[str], Source], tmp_path: Path
 ) -> None:
     check_script(folder("tiny-vit"), source("tiny-vit").encoder, tmp_path)
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    """torch's writer would end it: a write that fails fails again where the file is closed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save(source("tiny-vit"), "image", tmp_path / "image.pt2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -25,7 +25,6 @@ class Hf(WholeModel):
         from safetensors.torch import save_file
 
         from clipkit.exporting import hf_config, hf_layout
-        from clipkit.models.hub_folder import writing
 
         encoder = self.encoder(job)
         identity, model = encoder.identity, encoder.module()
@@ -38,16 +37,15 @@ class Hf(WholeModel):
             about = job.source.tokenizer(job.scratch)
         except ClipkitError as error:
             raise hf_config.misfit(kind, identity, error.message) from None
-        with writing(job.folder):
-            made = job.scratch / about["file"]
-            config |= {"dtype": "float32"}
-            config["text_config"] |= hf_config.write_tokenizer(
-                kind, identity, made, about, encoder.context_length, job.folder
-            )
-            for name, value in (("config.json", config), ("preprocessor_config.json", pixels)):
-                (job.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-            # transformers wants the format; the prefix is what its names don't tell, for the way back.
-            save_file(weights, job.folder / "model.safetensors", {"format": "pt", "open_clip_text_prefix": prefix})
+        made = job.scratch / about["file"]
+        config |= {"dtype": "float32"}
+        config["text_config"] |= hf_config.write_tokenizer(
+            kind, identity, made, about, encoder.context_length, job.folder
+        )
+        for name, value in (("config.json", config), ("preprocessor_config.json", pixels)):
+            (job.folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        # transformers wants the format; the prefix is what its names don't tell, for the way back.
+        save_file(weights, job.folder / "model.safetensors", {"format": "pt", "open_clip_text_prefix": prefix})
         return Written(facts={"layout": config["architectures"][0], "processor": self._processor(job)})
 
     def open(self, folder: Path) -> Encoder:

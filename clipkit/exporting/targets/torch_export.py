@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +37,21 @@ class TorchExport(Target):
         return Written(row_independent=False)
 
 
+class _Written(io.FileIO):
+    """A file for torch's writer, which ends the whole process where a write fails: what failed is kept instead."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        while left and not self.failed:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.failed = error
+        return memoryview(data).nbytes
+
+
 def save(source: Source, tower: Tower, path: Path) -> None:
     """Write a tower, and hold what is read back to the module at batches of 1, 2 and 5.
 
@@ -47,7 +63,11 @@ def save(source: Source, tower: Tower, path: Path) -> None:
     from clipkit.models.torch_program import load
 
     module, example = source.module(tower), source.example(tower)
-    torch.export.save(program(module, tower, example, free=True), path)
+    made = program(module, tower, example, free=True)
+    with _Written(path, "wb") as file:
+        torch.export.save(made, file)
+    if file.failed:
+        raise file.failed
     again = load(path).module()
     for rows in BATCHES:
         batch = source.example(tower, rows)
