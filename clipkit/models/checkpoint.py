@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipkit.errors import ClipkitError
+from clipkit.errors import ClipkitError, first_line
 from clipkit.models import listing
 from clipkit.models.identity import file_sha256
 
@@ -192,12 +192,12 @@ def fill(model: nn.Module, path: Path, shapes: Shapes, shown: str) -> list[str]:
     _check_bias(model, shapes, shown)
     try:
         missing, unexpected = load_checkpoint(model, str(path), strict=False)
-    except RuntimeError as error:
+    except Exception as error:  # of load_state_dict, or whatever open_clip's conversions stumble over
         wrong = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
-        detail = wrong[0].rstrip(".") if wrong else str(error).splitlines()[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        detail = wrong[0].rstrip(".") + more if wrong else misfits(_shapes(model.state_dict()), shapes)
         raise ClipkitError(
-            f"{path.name} does not fit the architecture: {detail}{more}", "is it for another one?"
+            f"{path.name} does not fit the architecture: {detail or first_line(error)}", "is it for another one?"
         ) from None
     unexpected = [name for name in unexpected if name not in OPENAI_ENTRIES]
     if missing or unexpected:
@@ -231,6 +231,21 @@ def _resized(model: nn.Module, shapes: Shapes) -> list[str]:
         for name in ("visual.positional_embedding", "positional_embedding", "text.positional_embedding")
         if name in shapes and name in held and shapes[name] != tuple(held[name].shape)
     ]
+
+
+def misfits(wanted: Shapes, found: Shapes) -> str:
+    """What tensors an architecture wants and a file has not, has besides, or has of another shape; "" for none."""
+    wrong = {
+        "lacks": [name for name in wanted if name not in found],
+        "has unknown": [name for name in found if name not in wanted],
+        "has other shapes than the architecture:": [
+            f"{name} {list(found[name])} for {list(shape)}"
+            for name, shape in wanted.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    said = [f"{what} {some(names)}" for what, names in wrong.items() if names]
+    return f"it {' and '.join(said)}" if said else ""
 
 
 def some(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from clipkit.errors import ClipkitError
 from clipkit.models import open_clip as backend
 from clipkit.models.base import Identity
-from clipkit.models.checkpoint import Shapes, some
+from clipkit.models.checkpoint import Shapes, misfits
 from clipkit.models.names import ModelName
 from clipkit.models.open_clip import Source
 from clipkit.models.weights_file import WeightsFile
@@ -74,19 +74,9 @@ def outline(name: ModelName) -> Outline:
 
 def _fits(shown: str, shapes: Shapes, found: Shapes) -> None:
     """open_clip converts some files when it loads them (other names, position tables of another size); not here."""
-    wrong = {
-        "lacks": [name for name in shapes if name not in found],
-        "has unknown": [name for name in found if name not in shapes],
-        "has other shapes than the architecture:": [
-            f"{name} {list(found[name])} for {list(shape)}"
-            for name, shape in shapes.items()
-            if found.get(name, shape) != shape
-        ],
-    }
-    said = [f"{what} {some(names)}" for what, names in wrong.items() if names]
-    if said:
+    if said := misfits(shapes, found):
         raise ClipkitError(
-            f"{shown} does not fit its architecture as it is stored: it {' and '.join(said)}",
+            f"{shown} does not fit its architecture as it is stored: {said}",
             "is it for another one? If --model takes it, clipkit export --to safetensors stores it so that it fits",
         )
 

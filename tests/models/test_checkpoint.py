@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,16 @@ def test_missing_and_unknown_tensors_are_named(tmp_path: Path) -> None:
 def test_another_shape_is_named(tmp_path: Path) -> None:
     path = changed(tmp_path, lambda state: state.update({"visual.conv1.weight": torch.zeros(64, 3, 4, 4)}))
     assert "visual.conv1.weight" in error(f"tiny-vit:{path}").message
+
+
+@pytest.mark.parametrize("name", ["positional_embedding", "visual.positional_embedding", "visual.conv1.weight"])
+def test_what_open_clip_stumbles_over_before_it_compares_shapes(name: str, tmp_path: Path) -> None:
+    """It asserts the width of position embeddings, resizes those of pictures to a square, and more."""
+    path = changed(tmp_path, lambda state: state.update({name: torch.zeros((3, *state[name].shape[1:-1], 7))}))
+    assert re.search(
+        rf"a\.pt does not fit the architecture: (it has other shapes than the architecture: |size mismatch for ){name}",
+        error(f"tiny-vit:{path}").message,
+    )
 
 
 def test_position_embeddings_of_another_image_size_are_told(tmp_path: Path) -> None:
