@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from clipkit import diagnosis
 from clipkit.diagnosis import Finding, findings
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,18 @@ def test_a_sound_installation(without_torch: dict[tuple[str, str], Finding]) -> 
 
 def test_torch_missing_is_said_and_is_no_fault(without_torch: dict[tuple[str, str], Finding]) -> None:
     assert without_torch["devices", "torch"].value == "not installed"
+
+
+def test_what_exports_stand_on_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installation of today's pyproject.toml has it, whatever this one was installed from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [
+        f'{need}; extra == "{name}"' for name, needs in project["optional-dependencies"].items() for need in needs
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: [*project["dependencies"], *extras])
+    listed = {found.name for found in diagnosis._packages()}
+    assert {"onnx", "onnxscript", "openvino", "coremltools", "executorch"} <= listed
+    assert not {"mypy", "clipkit"} & listed, "what only tests need is not looked for"
 
 
 def test_a_damaged_model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
