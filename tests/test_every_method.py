@@ -27,8 +27,8 @@ def test_its_summary_is_a_line(registry: Registry, entry: Entry) -> None:
 
 
 def test_listing_imports_no_method() -> None:
-    program = "import sys; from clipkit import cli; cli.run(['methods']); print(*sys.modules, sep='\\n')"
+    program = "import sys; from clipkit import cli; cli.run(['methods']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
     assert not {"numpy", "torch", "onnxruntime", "PIL"} & loaded
     assert all(f"  {entry.name} " in done.stdout for _, entry in ENTRIES)

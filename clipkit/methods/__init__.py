@@ -143,7 +143,7 @@ EXPORTERS = Registry(
     Entry("onnx", f"{_X}.onnx:Onnx", "ONNX in f32, for onnxruntime; with --int8 in 8 bits. The default."),
     Entry("fp16", f"{_X}.fp16:Fp16", "ONNX with 16-bit weights: half the size."),
     Entry("openvino", f"{_X}.openvino:OpenVino", "OpenVINO's own format, for Intel's processors."),
-    Entry("torch.export", f"{_X}.torch_export:TorchExport", "torch.export's programs (.pt2), for torch without code."),
+    Entry("torch.export", f"{_X}.torch_export:TorchExport", "Programs of torch.export (.pt2), for torch without code."),
     Entry("safetensors", f"{_X}.safetensors:Safetensors", "Weights and configuration as open_clip loads them."),
     Entry("hf", f"{_X}.hf:Hf", "Weights and configuration as transformers' CLIPModel loads them."),
     Entry("head", f"{_X}.head:Head", "One graph, picture in, probabilities of fixed labels out."),

@@ -74,7 +74,7 @@ def test_the_card_says_what_was_mixed_and_nothing_of_where(
         folder.mkdir()
         for name in models:
             shutil.copy(name.partition(":")[2], folder)
-    names = [f"small-vit:{tmp_path / 'there' / Path(name).name}" for name in reversed(models)]
+    names = [f"soup-vit:{tmp_path / 'there' / Path(name).name}" for name in reversed(models)]
     said = made(capsys, "uniform", *models, "-o", tmp_path / "here/soup")
     made(capsys, "uniform", *names, "-o", tmp_path / "there/soup")
     read = {path.name: path.read_bytes() for path in (tmp_path / "here/soup").iterdir()}
@@ -224,7 +224,7 @@ def test_whoever_waits_sees_how_far_it_is(models: list[str], tmp_path: Path) -> 
             seen.extend([value] if name == "doing" else [])
 
     recipes.uniform(models, str(tmp_path / "soup"), Heard("soup uniform"))
-    names = [f"small-vit:{number}.safetensors" for number in range(3)]
+    names = [f"soup-vit:{number}.safetensors" for number in range(3)]
     assert [said for said in seen if said.startswith("reading")] == [
         f"reading {name}, {number} of 3" for number, name in enumerate(names, start=1)
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from clipkit.models.open_clip import OpenClipEncoder, untrained
 from tests.training.pairs import paint
 
-ARCH = "small-seeing"
+ARCH = "soup-seeing"
 _CONFIG = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},

@@ -19,12 +19,12 @@ _VIT = {
 }
 _RESNET = {"embed_dim": 8, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}, "text_cfg": _TEXT}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "small-vit": _VIT,
-    "small-vit-quickgelu": {**_VIT, "quick_gelu": True},
-    "small-vit-wide": {**_VIT, "embed_dim": 16},
-    "small-vit-heads": {**_VIT, "text_cfg": {**_TEXT, "heads": 4}},  # the same tensors: only the configuration differs
-    "small-vit-sigmoid": {**_VIT, "init_logit_bias": -10},
-    "small-resnet": _RESNET,
+    "soup-vit": _VIT,
+    "soup-vit-quickgelu": {**_VIT, "quick_gelu": True},
+    "soup-vit-wide": {**_VIT, "embed_dim": 16},
+    "soup-vit-heads": {**_VIT, "text_cfg": {**_TEXT, "heads": 4}},  # the same tensors: only the configuration differs
+    "soup-vit-sigmoid": {**_VIT, "init_logit_bias": -10},
+    "soup-resnet": _RESNET,
 }
 
 
@@ -39,7 +39,7 @@ def register(folder: Path) -> None:
             open_clip.add_model_config(path)
 
 
-def model(seed: int, arch: str = "small-vit") -> Any:
+def model(seed: int, arch: str = "soup-vit") -> Any:
     """A random model whose every tensor, buffers of batch norms too, is its seed's own."""
     import torch
 
@@ -55,12 +55,12 @@ def model(seed: int, arch: str = "small-vit") -> Any:
     return made
 
 
-def stored(path: Path, seed: int, arch: str = "small-vit") -> str:
+def stored(path: Path, seed: int, arch: str = "soup-vit") -> str:
     """A model's file, by a name that `--model` takes."""
     return f"{arch}:{tiny.save(model(seed, arch), path)}"
 
 
-def states(folder: Path, count: int, arch: str = "small-vit") -> list[State]:
+def states(folder: Path, count: int, arch: str = "soup-vit") -> list[State]:
     """Some models; every second file is of torch.save."""
     folder.mkdir(exist_ok=True)
     names = (f"{number}{'.pt' if number % 2 else '.safetensors'}" for number in range(count))

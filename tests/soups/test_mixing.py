@@ -170,7 +170,7 @@ def test_what_was_not_tuned_stays_bit_for_bit(models: list[State], tmp_path: Pat
     held = {name: value for name, value in base.items() if name.startswith("visual.")}
     tuned = {**read(models[1]), **held}
     save_file(tuned, tmp_path / "tuned.safetensors")
-    other = state(f"small-vit:{tmp_path / 'tuned.safetensors'}")
+    other = state(f"soup-vit:{tmp_path / 'tuned.safetensors'}")
     for scale in (0.1, 1 / 3, 0.9, 1.7):
         found = mixed(task_terms(models[0], [other], [], scale))
         assert all(torch.equal(found[name], value) for name, value in held.items())
@@ -180,7 +180,7 @@ def test_coefficients_of_equal_weights_are_added_exactly(models: list[State], tm
     from fractions import Fraction
 
     save_file(read(models[0]), tmp_path / "copy.safetensors")
-    copy = state(f"small-vit:{tmp_path / 'copy.safetensors'}")
+    copy = state(f"soup-vit:{tmp_path / 'copy.safetensors'}")
     tenth = Fraction(0.1)
     assert gathered([(tenth, models[0]), (tenth, copy), (-2 * tenth, models[0]), (Fraction(1), models[1])]) == [
         (1.0, models[1])
@@ -188,7 +188,7 @@ def test_coefficients_of_equal_weights_are_added_exactly(models: list[State], tm
 
 
 def test_what_a_batch_norm_has_seen_is_mixed_and_its_count_is_the_firsts(tmp_path: Path) -> None:
-    models = small.states(tmp_path / "resnets", 3, "small-resnet")
+    models = small.states(tmp_path / "resnets", 3, "soup-resnet")
     terms = [(0.5, models[2]), (0.5, models[1])]
     found, expected = mixed(terms), summed(terms)
     counts = [name for name in found if name.endswith("num_batches_tracked")]
@@ -208,7 +208,7 @@ def test_numbers_that_are_none_are_refused_by_file_and_tensor(
     broken = read(models[0])
     broken["ln_final.bias"][3] = wrong
     save_file(broken, tmp_path / "broken.safetensors")
-    given = f"small-vit:{tmp_path / 'broken.safetensors'}"
+    given = f"soup-vit:{tmp_path / 'broken.safetensors'}"
     with pytest.raises(ClipkitError) as caught:
         mixed(uniform_terms([models[0], state(given)]))
     assert given in str(caught.value) and "ln_final.bias" in str(caught.value)
@@ -222,7 +222,7 @@ def test_a_sum_beyond_f32_is_refused(models: list[State]) -> None:
 def test_half_precision_is_mixed_as_it_is_run_in_f32(models: list[State], tmp_path: Path) -> None:
     held = {name: value.half() for name, value in read(models[0]).items()}
     save_file(held, tmp_path / "half.safetensors")
-    half = state(f"small-vit:{tmp_path / 'half.safetensors'}")
+    half = state(f"soup-vit:{tmp_path / 'half.safetensors'}")
     found = mixed(uniform_terms([half]))
     assert same(found, {name: value.float() for name, value in held.items()})
     assert load_file(half.outline.source.weights)["logit_scale"].dtype == torch.float16

@@ -62,7 +62,7 @@ def test_what_open_clip_takes_off_is_taken_off(wrap: str, folder: Path, tmp_path
     elif wrap == "openai":
         held |= {name: torch.tensor(8) for name in ("input_resolution", "context_length", "vocab_size")}
     torch.save({"epoch": 3, "state_dict": held} if wrap != "openai" else held, tmp_path / "model.pt")
-    arch = "small-vit-quickgelu" if wrap == "openai" else "small-vit"
+    arch = "soup-vit-quickgelu" if wrap == "openai" else "soup-vit"
     name = f"{arch}:{tmp_path / 'model.pt'}"
     assert state(name).identity == load(name).identity
 
@@ -129,7 +129,7 @@ def unfinished(folder: Path) -> Path:
         (lambda path: f"{adapter(path)}/", "is an adapter, not a model", "clipkit fold-adapter"),
         (lambda path: f"{unfinished(path)}/", "is a run that has not ended", "checkpoints/step-00000010/"),
         (lambda path: f"{path}/", "no model folder", ""),
-        (lambda path: f"small-vit:{path}.pt", "no checkpoint", ""),
+        (lambda path: f"soup-vit:{path}.pt", "no checkpoint", ""),
     ],
     ids=["lite", "exported", "adapter", "unfinished", "nothing", "no file"],
 )
@@ -145,12 +145,12 @@ def test_a_file_cut_short(suffix: str, tmp_path: Path) -> None:
     path = tiny.save(small.model(0), tmp_path / f"model.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ClipkitError, match=f"cannot read .*model.{suffix}"):
-        state(f"small-vit:{path}")
+        state(f"soup-vit:{path}")
 
 
 def test_a_file_that_was_cut_short_since(tmp_path: Path) -> None:
     path = tiny.save(small.model(0), tmp_path / "model.safetensors")
-    found = state(f"small-vit:{path}")
+    found = state(f"soup-vit:{path}")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ClipkitError, match="cannot read"):
         _ = found.weights
@@ -172,18 +172,18 @@ def test_what_does_not_fit_its_architecture(
     spoil(held)
     save_file(held, tmp_path / "model.safetensors")
     with pytest.raises(ClipkitError) as caught:
-        state(f"small-vit:{tmp_path / 'model.safetensors'}")
+        state(f"soup-vit:{tmp_path / 'model.safetensors'}")
     assert said in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("arch", "said"),
     [
-        ("small-vit-wide", "setting embed_dim is 8 and 16"),
-        ("small-vit-heads", "setting text_cfg.heads is 2 and 4"),  # no tensor tells
-        ("small-vit-quickgelu", "setting quick_gelu is absent and True"),
-        ("small-vit-sigmoid", "tensor logit_bias is absent and []"),
-        ("small-resnet", "setting vision_cfg.layers is 1 and [1, 1, 1, 1]"),
+        ("soup-vit-wide", "setting embed_dim is 8 and 16"),
+        ("soup-vit-heads", "setting text_cfg.heads is 2 and 4"),  # no tensor tells
+        ("soup-vit-quickgelu", "setting quick_gelu is absent and True"),
+        ("soup-vit-sigmoid", "tensor logit_bias is absent and []"),
+        ("soup-resnet", "setting vision_cfg.layers is 1 and [1, 1, 1, 1]"),
     ],
 )
 def test_models_that_do_not_fit_each_other(arch: str, said: str, tmp_path: Path) -> None:
