@@ -15,22 +15,11 @@ import sys
 from pathlib import Path
 from statistics import median
 
+from cold import OPEN_CLIP
 from common import CLIPKIT, MB, ROOT, Run, child, cores, facts, middle, run, scratch, spread, table
 
 PHOTO = ROOT / "samples" / "cat.jpg"
 LIMITS = "cold start 5 times, latency 1.7 times, memory 2 times; int8 image tower 0.28, text tower 0.30 of f32"
-
-OPEN_CLIP = """
-import sys, torch, open_clip
-from PIL import Image
-model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32", pretrained=sys.argv[1])
-model.eval()
-tokenizer = open_clip.get_tokenizer("ViT-B-32")
-with torch.inference_mode():
-    image = model.encode_image(preprocess(Image.open(sys.argv[2])).unsqueeze(0), normalize=True)
-    texts = model.encode_text(tokenizer(["a photo of cats.", "a photo of dogs."]), normalize=True)
-    print((model.logit_scale.exp() * image @ texts.T).softmax(dim=-1).tolist())
-"""
 
 TORCH_STEADY = """
 import json, sys, time, torch, open_clip

@@ -54,6 +54,14 @@ def parse_out(text: str) -> str:
     return "-" if text in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1") else text
 
 
+_Root: TypeAlias = Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")]
+_Map: TypeAlias = Annotated[
+    dict[str, str] | None,
+    Option(parser=parse_map, metavar="NAME=COLUMN,...", help="Names of the input's fields: image=filepath."),
+]
+_LabelFrom: TypeAlias = Annotated[Literal["folder"] | None, Option(help="Take the label from the folder's name.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(OptionGroup):
     """What a verb reads; on its own for those that write no records."""
@@ -67,12 +75,9 @@ class InputOptions(OptionGroup):
             help="Images, folders, .jsonl, .csv, .tsv, .parquet or .tar files; none or - is standard input.",
         ),
     ] = field(default_factory=list)
-    root: Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")] = None
-    map: Annotated[
-        dict[str, str] | None,
-        Option(parser=parse_map, metavar="NAME=COLUMN,...", help="Names of the input's fields: image=filepath."),
-    ] = None
-    label_from: Annotated[Literal["folder"] | None, Option(help="Take the label from the folder's name.")] = None
+    root: _Root = None
+    map: _Map = None
+    label_from: _LabelFrom = None
     null: Annotated[bool, Option("-0", "--null", help="References on standard input end in NUL, not newline.")] = False
     dup_ids: Annotated[
         Literal["error", "suffix"], Option(help="Two records of one id: the second fails, or gets a number.")
@@ -320,12 +325,9 @@ class HeldOutOptions(OptionGroup):
         str | None,
         Option(metavar="NAME", help="Take records of this split alone. Default: those of val, and those without one."),
     ] = None
-    root: Annotated[str | None, Option(metavar="DIR", help="Where relative image paths start.")] = None
-    map: Annotated[
-        dict[str, str] | None,
-        Option(parser=parse_map, metavar="NAME=COLUMN,...", help="Names of the input's fields: image=filepath."),
-    ] = None
-    label_from: Annotated[Literal["folder"] | None, Option(help="Take the label from the folder's name.")] = None
+    root: _Root = None
+    map: _Map = None
+    label_from: _LabelFrom = None
     limit: Annotated[int | None, Option(min=0, metavar="N", help="Read at most N records of each source.")] = None
     on_error: Annotated[
         Literal["fail", "skip", "keep"] | None,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from torch.nn import functional
 
 from clipkit.errors import ClipkitError
 from clipkit.exporting import hf_config, hf_layout
+from clipkit.methods.captioners.hf import quiet
 from clipkit.models.base import Encoder, Identity
 from clipkit.models.identity import weights_digest
 
@@ -40,7 +39,7 @@ class TransformersEncoder(Encoder):
     def __init__(self, folder: Path) -> None:
         config = _read(folder / "config.json")
         clip = config["model_type"] == "clip"
-        with _quiet():
+        with quiet(transformers.utils.logging):
             kind: Any = transformers.CLIPModel if clip else transformers.SiglipModel
             pixels = transformers.CLIPImageProcessor if clip else transformers.SiglipImageProcessor
             tokens = transformers.CLIPTokenizer if clip else transformers.PreTrainedTokenizerFast
@@ -132,16 +131,3 @@ def _identity(folder: Path, config: dict[str, Any], model: Any) -> Identity:
 def _read(path: Path) -> dict[str, Any]:
     described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return described
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress bars and warnings of transformers."""
-    own: Any = transformers.utils.logging
-    before = own.get_verbosity()
-    own.set_verbosity(logging.CRITICAL)
-    own.disable_progress_bar()
-    try:
-        yield
-    finally:
-        own.set_verbosity(before)

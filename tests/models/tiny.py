@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 FAMILIES = tuple(CONFIGS)
 
 
-def register(folder: Path) -> None:
+def register(folder: Path, configs: Mapping[str, dict[str, Any]] = CONFIGS) -> None:
     """Make the architectures known to open_clip."""
     import open_clip
 
-    for name, config in CONFIGS.items():
+    for name, config in configs.items():
         if name not in open_clip.list_models():
             path = folder / f"{name}.json"
             path.write_text(json.dumps(config))

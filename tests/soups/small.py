@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def register(folder: Path) -> None:
     """Make the architectures known to open_clip."""
-    import open_clip
-
-    for name, config in CONFIGS.items():
-        if name not in open_clip.list_models():
-            path = folder / f"{name}.json"
-            path.write_text(json.dumps(config))
-            open_clip.add_model_config(path)
+    tiny.register(folder, CONFIGS)
 
 
 def model(seed: int, arch: str = "soup-vit") -> Any:

@@ -57,7 +57,7 @@ class Hf(Captioner):
         name = str(Path(self.repo).resolve()) if local else self.repo
         pinned: dict[str, Any] = {"trust_remote_code": False, "revision": self.revision or "main"}
         try:
-            with _quiet(transformers.utils.logging):
+            with quiet(transformers.utils.logging):
                 self._pixels = transformers.AutoImageProcessor.from_pretrained(name, **pinned)
                 self._tokenizer = transformers.AutoTokenizer.from_pretrained(name, **pinned)
                 model = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -120,8 +120,8 @@ def _transformers() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet(own: Any) -> Iterator[None]:
-    """Without the progress bars and warnings of transformers."""
+def quiet(own: Any) -> Iterator[None]:
+    """Without the progress bars and warnings of transformers. own: its `utils.logging`."""
     before = own.get_verbosity()
     own.set_verbosity(logging.CRITICAL)
     own.disable_progress_bar()
