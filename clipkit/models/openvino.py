@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -82,7 +82,7 @@ def library() -> Any:
     It brings openvino-telemetry, which from the import on sends events to Google Analytics, unless the user has opted
     out before (as of openvino 2026.4). Where that package cannot be imported OpenVINO has a stand-in for it.
     """
-    if find_spec("openvino") is None:
+    if importlib.util.find_spec("openvino") is None:
         raise MissingPackage("openvino", "this model", INSTALL)
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -93,7 +93,7 @@ def library() -> Any:
 @cache
 def kernels() -> str:
     """Which kernels compute, without the 0.3 s that importing the library takes."""
-    spec = find_spec("openvino")
+    spec = importlib.util.find_spec("openvino")
     if spec is None or spec.origin is None:
         raise MissingPackage("openvino", "this model", INSTALL)
     from importlib.metadata import version

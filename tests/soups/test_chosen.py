@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clipkit.models.load import load
-from clipkit.models.open_clip import OpenClipEncoder
-from clipkit.soups.candidates import Candidates
-from clipkit.soups.mixing import Terms
 from clipkit.stages.soup import GreedySoup
 from tests.conftest import InProcess
 from tests.soups import pictures
@@ -248,22 +246,36 @@ def test_a_label_that_is_not_among_those_named_fails(
     assert done.code == 0 and json.loads(done.stdout.splitlines()[0])["n"] == 18
 
 
-def test_ctrl_c_while_it_measures_leaves_nothing(
-    in_process: InProcess, tmp_path: Path, models: list[str], labelled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = Candidates.encoder
+_STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from clipkit import cli
+from clipkit.soups.candidates import Candidates
+from tests.soups import pictures
+pictures.register(Path(sys.argv[1]))
+encoder = Candidates.encoder
+def stopped(candidates, terms, name):
+    if name == "alpha 0.5":
+        os.kill(os.getpid(), signal.SIGINT)
+    return encoder(candidates, terms, name)
+Candidates.encoder = stopped
+sys.exit(cli.run(sys.argv[2:]))
+"""
 
-    def stopped(candidates: Candidates, terms: Terms, name: str) -> OpenClipEncoder:
-        if name == "alpha 0.5":
-            os.kill(os.getpid(), signal.SIGINT)
-        return encoder(candidates, terms, name)
 
-    monkeypatch.setattr(Candidates, "encoder", stopped)
-    done = in_process("soup", "wise", *models[:2], "--target", labelled, "--sweep", "2", "-o", "soup")
-    assert (done.code, done.stdout) == (130, "")
+@pytest.mark.slow
+def test_ctrl_c_while_it_measures_leaves_nothing(tmp_path: Path, models: list[str], labelled: Path) -> None:
+    work, configs = tmp_path / "work", tmp_path / "configs"
+    work.mkdir()
+    configs.mkdir()
+    ask = ["soup", "wise", *models[:2], "--target", str(labelled), "--sweep", "2", "-o", "soup"]
+    command = [sys.executable, "-c", _STOPPED, str(configs), *ask]
+    there = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, cwd=work, env=there, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == "clipkit soup wise: stopped; nothing was written"
-    assert [path.name for path in tmp_path.iterdir()] == ["labelled.jsonl"]
+    assert not list(work.iterdir())
 
 
 def test_images_of_another_split_are_named_as_they_can_be_had(
