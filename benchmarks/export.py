@@ -56,9 +56,11 @@ def main() -> None:
     with scratch() as folder:
         checkpoint = folder / "random.pt"
         child("benchmarks/random_clip.py", checkpoint)
-        folders = {"f32": folder / "f32", "int8": folder / "int8"}
-        for name, out in folders.items():
-            flags = ["--int8", "--min-agreement", "0"] if name == "int8" else []
+        flags_of = {"f32": [], "f32, --external-data": ["--external-data"], "int8": ["--int8", "--min-agreement", "0"]}
+        folders = {name: folder / name.partition(",")[0] for name in flags_of}
+        folders["f32, --external-data"] = folder / "external"
+        for name, flags in flags_of.items():
+            out = folders[name]
             run([*CLIPKIT, "export", "--model", f"ViT-B-32:{checkpoint}", *flags, "-q", "-o", str(out)])
         sizes(folders)
         cold(rounds, folders, checkpoint)
@@ -79,7 +81,7 @@ def cold(rounds: int, folders: dict[str, Path], checkpoint: Path) -> None:
     ask = [*CLIPKIT, "zeroshot", str(PHOTO), "--labels", "cats,dogs", "--template", "a photo of {}.", "--no-cache"]
     commands = {
         "open_clip, a script": [sys.executable, "-c", OPEN_CLIP, str(checkpoint), str(PHOTO)],
-        **{f"clipkit zeroshot --model {name}/": [*ask, "--model", str(out)] for name, out in folders.items()},
+        **{f"clipkit zeroshot, {name}": [*ask, "--model", str(out)] for name, out in folders.items()},
     }
     measured: dict[str, list[Run]] = {name: [] for name in commands}
     for number in range(rounds + 1):

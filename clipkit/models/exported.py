@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -62,9 +64,9 @@ class Towers(Protocol):
 def load(folder: Path, *, threads: int = 1) -> ExportedEncoder:
     """An encoder from an exported folder. threads: that one call may use.
 
-    That all files are there, and as long as they were, is looked at here. A tower's are compared with their sha256 when
-    it first computes something: 0.4 s for 600 MB, which who only wants pictures, or finds all features in the cache,
-    need not wait for. The other files are compared here.
+    That all files are there, and as long as they were, is looked at here. A tower's are compared with their sha256
+    while it is first opened and run, which takes as long: who only wants pictures, or finds all features in the cache,
+    waits for none of it. The other files are compared here.
     Raises UsageError for a head, ClipkitError for a newer format, an unknown runtime, a file that is missing or not the
     one that was exported.
     """
@@ -164,7 +166,8 @@ class ExportedEncoder(Encoder):
         self._at_once = self.batch_size if manifest["row_independent"] and not self.raw else 1
         self._folder, self._networks = folder, towers
         self._checked = {
-            tower: Once(partial(_check_files, folder, _files_of(manifest, tower))) for tower in self.towers
+            tower: Once(partial(_begun, partial(_check_files, folder, _files_of(manifest, tower))))
+            for tower in self.towers
         }
         about = manifest["tokenizer"]
         self._tokenizer = about and TextTokenizer.open(
@@ -196,15 +199,17 @@ class ExportedEncoder(Encoder):
     def encode_images(
         self, batch: np.ndarray | Sequence[np.ndarray], *, backbone: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        self._whole("image")
+        self.require("image")
         names = ["joint", "backbone"] if backbone and self.backbone_dim else ["joint"]
-        outputs = self._rows(batch, len(names), lambda part: self._networks.image(part, names))
+        with self._whole("image"):
+            outputs = self._rows(batch, len(names), lambda part: self._networks.image(part, names))
         return _unit(outputs[0]), outputs[1].astype(np.float32) if len(names) > 1 else None
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
-        self._whole("text")
+        self.require("text")
         tokens = self._tokenizer(texts)
-        return _unit(self._rows(tokens, 1, lambda part: [self._networks.text(part)])[0])
+        with self._whole("text"):
+            return _unit(self._rows(tokens, 1, lambda part: [self._networks.text(part)])[0])
 
     def count_tokens(self, texts: list[str]) -> list[int]:
         self.require("text")
@@ -213,10 +218,17 @@ class ExportedEncoder(Encoder):
     def close(self) -> None:
         del self._networks
 
-    def _whole(self, tower: Literal["image", "text"]) -> None:
-        """Raise ClipkitError unless the tower is there, and as it was exported."""
-        self.require(tower)
-        self._checked[tower]()
+    @contextmanager
+    def _whole(self, tower: Literal["image", "text"]) -> Iterator[None]:
+        """Raise ClipkitError at the end unless the tower is as it was exported: it is opened and run while its files
+        are still being compared, which takes as long."""
+        compared: Future[bool] = self._checked[tower]()
+        try:
+            yield
+        except ClipkitError:
+            compared.result()  # a file that is not the exported one says more than what came of it
+            raise
+        compared.result()
 
     def _rows(
         self, rows: np.ndarray | Sequence[np.ndarray], outputs: int, run: Callable[[np.ndarray], list[np.ndarray]]
@@ -255,6 +267,14 @@ def _is_inside(name: str) -> bool:
     """Whether a file's name in a manifest leads nowhere but into the folder."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
+
+
+def _begun(work: Callable[[], bool]) -> Future[bool]:
+    """Work in a thread of its own."""
+    thread = ThreadPoolExecutor(1)
+    future = thread.submit(work)
+    thread.shutdown(wait=False)
+    return future
 
 
 def _check_files(folder: Path, files: dict[str, str]) -> bool:
