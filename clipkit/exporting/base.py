@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,6 @@ class Target:
 
     takes: ClassVar[frozenset[str]] = frozenset()
     packages: ClassVar[Mapping[str, str]] = {}
-    needs_torch: ClassVar[bool] = True  # it is made of the torch model, and not of its ONNX graphs
     runtime: ClassVar[str] = ""
     answers: ClassVar[bool] = False
 
@@ -193,8 +192,3 @@ def _said(limits: Limits) -> str:
 def exactly(limit: float) -> str:
     """A limit as it was given: 0.9999999 is not 1."""
     return f"{limit:.15g}"
-
-
-def shape_of(tower: Tower, size: Sequence[int], context_length: int, rows: int) -> tuple[int, ...]:
-    """The shape of a tower's input for so many rows."""
-    return (rows, 3, *size) if tower == "image" else (rows, context_length)

@@ -21,7 +21,7 @@ from clipkit.errors import ClipkitError, UsageError
 from clipkit.models.base import Encoder, Identity, Preprocess
 from clipkit.models.clip_tokenizer import TextTokenizer
 from clipkit.models.identity import file_sha256
-from clipkit.models.manifest import fault
+from clipkit.models.manifest import NEEDED, fault
 from clipkit.models.names import MANIFEST
 from clipkit.models.sessions import Once
 
@@ -103,27 +103,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ClipkitError(
             f"{folder} has format {manifest.get('format')}; this clipkit reads {FORMAT}", "update clipkit"
         )
-    if missing := sorted(_NEEDED - manifest.keys()):
+    if missing := sorted(NEEDED - manifest.keys()):
         raise ClipkitError(f"{path} lacks {', '.join(missing)}", "export the model again")
     if said := fault(manifest):
         raise ClipkitError(f"{path} is damaged: {said}", "export the model again")
     return manifest
-
-
-_NEEDED = frozenset(
-    [
-        "name",
-        "identity",
-        "preprocess",
-        "logit_scale",
-        "logit_bias",
-        "context_length",
-        "tokenizer",
-        "precision",
-        "row_independent",
-        "files",
-    ]
-)
 
 
 def identity_of(manifest: dict[str, Any]) -> Identity:

@@ -111,3 +111,5 @@ _TOKENIZER: Final[dict[str, Rule]] = {
     "tokenizer.clean": _one_of("lower", "whitespace", "canonicalize"),
     "tokenizer.pad": _whole(0),
 }
+NEEDED: Final = frozenset({"tokenizer", *(path.partition(".")[0] for path in _RULES if path not in _OPTIONAL)})
+"""Names that every manifest has at its top."""

@@ -38,7 +38,6 @@ class Onnx(Target):
         "onnxscript": INSTALL,
         "onnxruntime": "pip install onnxruntime",
     }
-    needs_torch = False
     runtime = "onnx"
 
     def check(self) -> None:

@@ -27,7 +27,6 @@ class OpenVino(Target):
         "onnxscript": INSTALL_ONNX,
         "onnxruntime": "pip install onnxruntime",
     }
-    needs_torch = False
     runtime = "openvino"
 
     def write(self, job: Job) -> Written:
